@@ -27,7 +27,9 @@ def require_extra(extra: str) -> None:
 
 def _requirements(extra: str) -> list[Requirement]:
     declared = [Requirement(line) for line in requires(DISTRIBUTION) or []]
-    return [r for r in declared if r.marker and r.marker.evaluate({"extra": extra}) and not r.marker.evaluate({"extra": ""})]
+    return [
+        r for r in declared if r.marker and r.marker.evaluate({"extra": extra}) and not r.marker.evaluate({"extra": ""})
+    ]
 
 
 def _problem(requirement: Requirement) -> str:

@@ -1,0 +1,5 @@
+"""The command `agentlin-bridge`."""
+
+from agentlin_bridge.cli.app import main
+
+__all__ = ["main"]

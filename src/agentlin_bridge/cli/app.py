@@ -1,0 +1,142 @@
+"""The command line: what there is, and how errors are shown.
+
+Every command imports what it needs when it runs, so that `--help` and the MCP server start fast.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentlin_bridge.errors import BridgeError
+
+app = typer.Typer(
+    name="agentlin-bridge",
+    help="Delegate subtasks to Agentlin agents, and answer the tool calls they send back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; errors of ours end it with status 2 and one clear message on stderr."""
+    try:
+        app()
+    except BridgeError as error:
+        sys.stderr.write(f"agentlin-bridge: {error}\n")
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to stderr.")] = False,
+) -> None:
+    """Logging is set up here: everything the program logs goes to stderr."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    if show_version:
+        typer.echo(version("agentlin-bridge"))
+        raise typer.Exit
+
+
+@app.command()
+def mcp() -> None:
+    """Serve the MCP tools over stdio, for a host's configuration (see `config`)."""
+    from agentlin_bridge.extras import require_extra
+
+    require_extra("mcp")
+    from agentlin_bridge.hosts.mcp.stdio import serve_stdio
+
+    serve_stdio()
+
+
+@app.command()
+def run(
+    instructions: Annotated[str, typer.Argument(help="What the remote agent shall do.")],
+    tool: Annotated[
+        list[str] | None, typer.Option(help="A typed function it may call, as module:function. Repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole task as JSON.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait; the task goes on after that.")] = None,
+) -> None:
+    """Delegate one task and print its answer."""
+    from agentlin_bridge.cli.run import run_task
+
+    sys.exit(run_task(instructions, tool or [], as_json=as_json, timeout=timeout))
+
+
+@app.command()
+def demo(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Text, Markdown or CSV files. Default: README.md here.")
+    ] = None,
+) -> None:
+    """Watch a host delegate a report on files over real MCP stdio and answer the agent's tool calls."""
+    from agentlin_bridge.extras import require_extra
+
+    require_extra("mcp")
+    require_extra("server")
+    from agentlin_bridge.cli.demo import run_demo
+
+    sys.exit(run_demo(files or [Path("README.md")]))
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8765,
+    database: Annotated[str | None, typer.Option(help="Path of the SQLite file that keeps the tasks.")] = None,
+    on_demand: Annotated[bool, typer.Option("--on-demand", hidden=True)] = False,
+    idle_exit: Annotated[float | None, typer.Option(help="Leave after so many idle seconds.")] = None,
+) -> None:
+    """Serve the Agentlin task API with the embedded server. The key is taken from AGENTLIN_API_KEY."""
+    from agentlin_bridge.extras import require_extra
+
+    require_extra("server")
+    from agentlin_bridge.cli.serve import run_server
+
+    run_server(host, port, database, on_demand=on_demand, idle_exit=idle_exit)
+
+
+tasks = typer.Typer(help="Look at delegated tasks.", no_args_is_help=True)
+app.add_typer(tasks, name="tasks")
+
+
+@tasks.command("list")
+def tasks_list(
+    status: Annotated[list[str] | None, typer.Option(help="Only tasks with this status. Repeatable.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List tasks, newest first."""
+    from agentlin_bridge.cli.tasks import list_tasks
+
+    list_tasks(status, limit, as_json=as_json)
+
+
+@tasks.command("show")
+def tasks_show(
+    task_id: Annotated[str, typer.Argument(help="The task's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The whole task as JSON.")] = False,
+) -> None:
+    """Show one task."""
+    from agentlin_bridge.cli.tasks import show_task
+
+    show_task(task_id, as_json=as_json)
+
+
+@app.command()
+def config(
+    host: Annotated[str, typer.Argument(help="claude-desktop, claude-code, cursor or vscode.")],
+) -> None:
+    """Print the entry for a host's configuration file, with this interpreter's path."""
+    from agentlin_bridge.cli.host_config import print_entry
+
+    print_entry(host)

@@ -1,0 +1,142 @@
+"""From a tool call to a tool result: check the arguments, run the handler, bound what it returns."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
+from agentlin_bridge.delegation.client_tools import ClientTool, schema_errors
+from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.remote.backend import ToolDefinition
+from agentlin_bridge.task import (
+    AudioContentItem,
+    FileContentItem,
+    ImageContentItem,
+    MessageContent,
+    TextContentItem,
+    ToolCallItem,
+    ToolResult,
+    UnknownContentItem,
+)
+
+_CONTENT: TypeAdapter[list[Any]] = TypeAdapter(MessageContent)
+_CONTENT_ITEMS = (str, TextContentItem, ImageContentItem, AudioContentItem, FileContentItem, UnknownContentItem)
+_ERROR_CHARS = 500
+
+
+def refusal(name: str, arguments: str, offered: Mapping[str, ToolDefinition]) -> ToolResult | None:
+    """The error result for a call that nobody should be asked to execute; None if it is in order."""
+    tool = offered.get(name)
+    if tool is None:
+        known = ", ".join(sorted(offered)) or "none"
+        return ToolResult.error(
+            f"There is no tool {name!r} here, and nothing was executed. Tools you can call: {known}."
+        )
+    try:
+        value = json.loads(arguments or "{}")
+    except ValueError as error:
+        return ToolResult.error(f"The arguments of {name} are not JSON ({error}). Nothing was executed; call it again.")
+    if problem := schema_errors(tool.parameters, value):
+        return ToolResult.error(
+            f"The arguments of {name} do not fit its schema: {problem[:_ERROR_CHARS]}. "
+            "Nothing was executed; call it again."
+        )
+    return None
+
+
+async def execute(tool: ClientTool, call: ToolCallItem, limits: Limits) -> ToolResult:
+    """Run a client tool's handler for a call that `refusal` let pass.
+
+    Whatever goes wrong in it becomes an error result the remote agent can read. Only cancellation gets
+    through.
+    """
+    try:
+        with anyio.move_on_after(limits.handler_timeout):
+            if tool.approval is not None and not await _called(tool.approval, call):
+                return ToolResult.error(f"The call of {tool.name} was not approved, and nothing was executed.")
+            arguments = json.loads(call.arguments or "{}")
+            if tool.arguments_type is not None:
+                arguments = tool.arguments_type.validate_python(arguments)
+            returned = await _called(tool.handler, **arguments)
+            return bounded(as_result(returned), limits.result_chars)
+        return ToolResult.error(f"{tool.name} did not finish within {limits.handler_timeout:g} seconds.")
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        return ToolResult.error(f"The arguments of {tool.name} do not fit: {found['loc']}: {found['msg']}.")
+    except Exception as error:
+        return ToolResult.error(f"{tool.name} failed: {type(error).__name__}: {str(error)[:_ERROR_CHARS]}")
+
+
+async def _called(function: Any, /, *arguments: Any, **keywords: Any) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments, **keywords)
+    # A thread cannot be stopped; a canceled task no longer waits for it.
+    returned = await anyio.to_thread.run_sync(partial(function, *arguments, **keywords), abandon_on_cancel=True)
+    return await returned if inspect.isawaitable(returned) else returned
+
+
+def as_result(value: object) -> ToolResult:
+    """What a handler returned, or a host submitted, as a tool result.
+
+    Text and content items stay what they are; anything else becomes JSON text.
+    """
+    if isinstance(value, ToolResult):
+        return value
+    if value is None:
+        return ToolResult()
+    if isinstance(value, _CONTENT_ITEMS):
+        return ToolResult(content=_CONTENT.validate_python([value]))
+    if isinstance(value, list | tuple) and value and all(isinstance(item, _CONTENT_ITEMS) for item in value):
+        return ToolResult(content=_CONTENT.validate_python(list(value)))
+    return ToolResult(content=[TextContentItem(text=_json_text(value))])
+
+
+def _json_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError:
+        return str(value)
+
+
+def size_of(result: ToolResult) -> int:
+    """Characters of a result as it is sent."""
+    return sum(_size(item) for item in result.content)
+
+
+def bounded(result: ToolResult, limit: int) -> ToolResult:
+    """A result cut to a number of characters, saying so where it was cut."""
+    if size_of(result) <= limit:
+        return result
+    kept: list[BaseModel] = []
+    room = limit
+    for item in result.content:
+        size = _size(item)
+        if size <= room:
+            kept.append(item)
+        elif isinstance(item, TextContentItem):
+            kept.append(TextContentItem(text=item.text[:room]))
+            size = room
+        else:
+            kept.append(TextContentItem(text=f"[left out: content of type {item.type!r} with {size} characters]"))
+            size = 0
+        room -= size
+        if room <= 0:
+            break
+    note = f"\n[cut: the result has {size_of(result)} characters, the limit is {limit}]"
+    return ToolResult(content=[*kept, TextContentItem(text=note)], is_error=result.is_error)
+
+
+def _size(item: Any) -> int:
+    return len(item.text) if isinstance(item, TextContentItem) else len(item.model_dump_json())

@@ -1,0 +1,539 @@
+"""`TaskBridge`: delegate tasks, answer their tool calls, wait for their answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self, Unpack
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agentlin_bridge.delegation.answering import as_result, size_of
+from agentlin_bridge.delegation.changes import Changes
+from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
+from agentlin_bridge.delegation.driving import TaskDriver
+from agentlin_bridge.delegation.ledger import reading, writing
+from agentlin_bridge.delegation.ledger.ledger import Ledger
+from agentlin_bridge.delegation.ledger.records import CallState, NewTask, RoundState, TaskRecord
+from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.delegation.outcome import as_task
+from agentlin_bridge.delegation.requests import Origin, RequestFields, TaskRequest, prepare
+from agentlin_bridge.errors import (
+    BridgeError,
+    ConfigurationError,
+    InvalidRequestError,
+    RemoteError,
+    RemoteNotFound,
+    TaskNotFound,
+)
+from agentlin_bridge.remote.backend import Capabilities, TaskBackend
+from agentlin_bridge.task import Task, TaskStatus, ToolResult
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 50
+
+
+@dataclass(slots=True)
+class _Drive:
+    """A task this bridge carries on. `again` asks for one more look before it stops."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    again: bool = False
+
+
+class TaskBridge:
+    """Delegates tasks to a backend and keeps them in a ledger. Use it as an async context manager.
+
+    Leaving it stops following the tasks, not the tasks: another bridge on the same ledger carries them on.
+
+    Args:
+        backend: who runs the tasks.
+        ledger: the path of the ledger, or a ledger.
+        principal: whose tasks these are; another principal's do not exist here.
+        client_tools: bound by name to every task, also to those an earlier process created.
+        agents: agent profiles: options by the name that `create(agent=...)` takes.
+        limits: bounds on time, size and concurrency.
+        user_id: sent to the remote as its user id.
+    """
+
+    _factory: ClassVar[Callable[..., TaskBridge] | None] = None
+
+    def __init__(
+        self,
+        backend: TaskBackend,
+        *,
+        ledger: Ledger | str | Path,
+        principal: str = "local",
+        client_tools: Iterable[ToolLike] = (),
+        agents: Mapping[str, Mapping[str, Any]] | None = None,
+        limits: Limits | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._backend = backend
+        self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        self._origin = Origin(principal, backend, self._limits, user_id or principal, agents or {})
+        self._tools = as_client_tools(client_tools)
+        self._bound: dict[str, Mapping[str, ClientTool]] = {}
+        self._drives: dict[str, _Drive] = {}
+        self._faults: dict[str, BaseException] = {}
+        self._changes = Changes(self._ledger, self._stop_driving)
+        self._driver = TaskDriver(
+            backend, self._ledger, self._limits, tools=self._tools_of, announce=self._changes.announce
+        )
+        self._stack = AsyncExitStack()
+        self._group: TaskGroup | None = None
+
+    @classmethod
+    def register_factory(cls, factory: Callable[..., TaskBridge]) -> None:
+        """Tell `from_env` how to build a bridge; `agentlin_bridge.wiring` does."""
+        cls._factory = factory
+
+    @classmethod
+    def from_env(cls, *, principal: str = "local", client_tools: Iterable[ToolLike] = ()) -> TaskBridge:
+        """A bridge as the environment and the configuration file describe it.
+
+        Raises:
+            ConfigurationError: they contradict each other or are half set.
+        """
+        if cls._factory is None:
+            raise ConfigurationError(
+                "Nothing has registered a way to build a bridge.", next_step="import TaskBridge from agentlin_bridge"
+            )
+        return cls._factory(principal=principal, client_tools=client_tools)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._ledger)
+            await stack.enter_async_context(self._backend)
+            self._stack = stack.pop_all()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._group.start_soon(self._changes.run)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            group = self._open_group()
+            group.cancel_scope.cancel()
+            # The body's own error is not the group's: it must reach the caller as it is.
+            await group.__aexit__(None, None, None)
+        finally:
+            self._group = None
+            await self._stack.aclose()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can really do."""
+        return self._backend.capabilities
+
+    @property
+    def notice(self) -> str:
+        """What a host must know about the backend before it delegates; empty if nothing."""
+        return self._backend.notice
+
+    # Creating --------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        instructions: str,
+        *,
+        client_tools: Sequence[ToolLike] = (),
+        attachments: Sequence[Any] = (),
+        agent: str | None = None,
+        continue_task: str | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Task:
+        """Delegate a task and return at once. The arguments are those of `TaskRequest`.
+
+        Raises:
+            InvalidRequestError: the arguments cannot be used; nothing was created.
+            RequestConflict: the request_id has created a task with other arguments.
+        """
+        request = TaskRequest(
+            instructions=instructions,
+            client_tools=client_tools,
+            attachments=attachments,
+            agent=agent,
+            continue_task=continue_task,
+            output_schema=output_schema,
+            request_id=request_id,
+            deadline=deadline,
+            metadata=metadata,
+            options=options,
+        )
+        return await self._create(*prepare(request, self._origin))
+
+    async def _create(self, new: NewTask, tools: Mapping[str, ClientTool]) -> Task:
+        self._open_group()
+        if new.continue_task is not None:
+            new = await self._continuing(new, new.continue_task)
+        record, _ = await self._ledger.write(writing.create_task, new, owner=self._ledger.instance)
+        self._bind(record.id, tools)
+        self._carry_on(record)
+        return await self._view(record)
+
+    async def _continuing(self, new: NewTask, earlier_id: str) -> NewTask:
+        earlier = await self._load(earlier_id)
+        if not earlier.status.is_terminal:
+            raise InvalidRequestError(
+                f"Task {earlier_id} is still {earlier.status.value}; its session takes one task at a time.",
+                next_step="wait for it, or cancel it",
+            )
+        return replace(new, session_id=earlier.session_id, previous_remote_id=earlier.current.remote_id)
+
+    async def run(
+        self,
+        instructions: str,
+        *,
+        timeout: float | None = None,
+        **request: Unpack[RequestFields],
+    ) -> Task:
+        """`create`, answer its calls, and `wait` at most `timeout` seconds.
+
+        Cancelling the call cancels the task; the end of the timeout does not.
+
+        Raises:
+            InvalidRequestError: the arguments cannot be used; nothing was created.
+        """
+        prepared = prepare(TaskRequest(instructions, **request), self._origin)
+        return await self._run(*prepared, timeout=timeout)
+
+    async def _run(self, new: NewTask, tools: Mapping[str, ClientTool], *, timeout: float | None) -> Task:
+        task = await self._create(new, tools)
+        try:
+            return await self.wait(task.id, timeout=timeout)
+        except anyio.get_cancelled_exc_class():
+            # Nobody else knows its id.
+            with anyio.CancelScope(shield=True):
+                await self.cancel(task.id)
+            raise
+
+    async def run_many(
+        self,
+        requests: Iterable[str | TaskRequest | Mapping[str, Any]],
+        *,
+        max_concurrency: int = 8,
+        timeout: float | None = None,
+    ) -> list[Task]:
+        """Run several tasks, at most `max_concurrency` at once; their results stand in order.
+
+        Args:
+            requests: instructions, `TaskRequest`s, or their fields as dicts. All are checked before any runs.
+            max_concurrency: tasks running at once.
+            timeout: seconds each may take before it is returned as it stands.
+
+        Raises:
+            InvalidRequestError: one of them cannot be used; nothing was created.
+            ExceptionGroup: a fault of ours; the tasks that were running are canceled.
+        """
+        if max_concurrency < 1:
+            raise InvalidRequestError(f"max_concurrency is {max_concurrency}.", next_step="use 1 or more")
+        prepared = [prepare(_as_request(request), self._origin) for request in requests]
+        done: list[Task | None] = [None] * len(prepared)
+        limiter = anyio.CapacityLimiter(max_concurrency)
+
+        async def one(place: int) -> None:
+            async with limiter:
+                done[place] = await self._run(*prepared[place], timeout=timeout)
+
+        async with anyio.create_task_group() as group:
+            for place in range(len(prepared)):
+                group.start_soon(one, place)
+        return [task for task in done if task is not None]
+
+    # Waiting and answering -------------------------------------------------------------------------------
+
+    async def wait(self, task_id: str, *, timeout: float | None = None, client_tools: Sequence[ToolLike] = ()) -> Task:
+        """Wait until a task is over, time is up, or only calls without a handler remain.
+
+        Args:
+            task_id: the task.
+            timeout: seconds; None waits as long as it takes.
+            client_tools: handlers to bind to the task, by name.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        record = await self._load(task_id)
+        self._bind(record.id, as_client_tools(client_tools))
+        self._carry_on(record)
+        with self._changes.watching(record.id), anyio.move_on_after(timeout):
+            while True:
+                changed = self._changes.next(record.id)
+                record = await self._load(record.id)
+                if record.status.is_terminal or record.id not in self._drives:
+                    break
+                await changed.wait()
+        if (fault := self._faults.pop(record.id, None)) is not None:
+            raise fault
+        return await self._view(await self._load(record.id))
+
+    async def submit(self, task_id: str, results: Mapping[str, Any]) -> Task:
+        """Give results for pending calls, by call_id; partial answers are fine.
+
+        It returns once they are on record; delivery follows. All of them are taken, or none. Repeating a
+        result changes nothing.
+
+        Args:
+            task_id: the task.
+            results: each a string, a `ToolResult`, content items, or anything that can be JSON.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            UnknownCall: it has no such call.
+            AlreadyAnswered: the call has another result.
+            InvalidRequestError: there is no result, or one is too large.
+        """
+        if not results:
+            raise InvalidRequestError("There are no results.", next_step="give a result for each pending call_id")
+        given = {call_id: as_result(value) for call_id, value in results.items()}
+        for call_id, result in given.items():
+            self._check_size(call_id, result)
+        record = await self._load(task_id)
+        record = await self._ledger.write(writing.submit, record.id, given)
+        self._changes.announce(record.id)
+        self._carry_on(record)
+        return await self._view(record)
+
+    def _check_size(self, call_id: str, result: ToolResult) -> None:
+        if (size := size_of(result)) > self._limits.result_chars:
+            raise InvalidRequestError(
+                f"The result for {call_id!r} has {size:,} characters; the limit is {self._limits.result_chars:,}. "
+                "Nothing was stored and the call is still pending.",
+                next_step="submit a shorter one: the part that matters, or a summary",
+            )
+
+    # Looking ---------------------------------------------------------------------------------------------
+
+    async def retrieve(self, task_id: str) -> Task:
+        """A task as it stands.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        record = await self._load(task_id)
+        self._carry_on(record)
+        return await self._view(record)
+
+    async def list(
+        self, *, status: TaskStatus | str | Collection[TaskStatus | str] | None = None, limit: int | None = None
+    ) -> AsyncIterator[Task]:
+        """Tasks in the ledger, newest first.
+
+        Args:
+            status: only those with this status, or one of these.
+            limit: at most so many.
+
+        Raises:
+            InvalidRequestError: a status does not exist.
+        """
+        wanted = None if status is None else _statuses(status)
+        left = limit
+        after: tuple[float, str] | None = None
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(_PAGE, left)
+            page = await self._ledger.read(
+                reading.page, self._origin.principal, statuses=wanted, after=after, size=size
+            )
+            for record in page:
+                yield await self._view(record)
+            if len(page) < size:
+                return
+            after = (page[-1].created_at, page[-1].id)
+            left = None if left is None else left - len(page)
+
+    # Ending ----------------------------------------------------------------------------------------------
+
+    async def cancel(self, task_id: str) -> Task:
+        """Cancel a task: for the host at once, then remotely. `Task.remote` says what that really did.
+
+        Cancelling a task that is over changes nothing.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        record = await self._load(task_id)
+        if await self._ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None):
+            await self._end_drive(record.id)
+            await self._tell_remote(record)
+        return await self._view(await self._load(record.id))
+
+    async def delete(self, task_id: str) -> Task:
+        """Cancel a task if it runs, and delete it here and remotely. Repeating it gives the first answer.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        record = await self._load(task_id, deleted=True)
+        if not record.is_deleted:
+            await self.cancel(record.id)
+            for round_ in record.rounds:
+                await self._delete_remote(record.id, round_.remote_id)
+            await self._ledger.write(writing.bury, record.id)
+        return await self._view(await self._load(record.id, deleted=True))
+
+    async def _tell_remote(self, record: TaskRecord) -> None:
+        round_ = record.current
+        if round_.state is RoundState.SETTLED:
+            # Between two rounds nothing runs.
+            await self._ledger.write(writing.record_outcome, record.id, "stopped")
+            return
+        await self._driver.stop_remote(record)
+
+    async def _delete_remote(self, task_id: str, remote_id: str) -> None:
+        try:
+            outcome = await self._backend.delete(remote_id)
+        except RemoteNotFound:
+            outcome = "stopped"
+        except RemoteError as error:
+            logger.warning("deleting %s remotely: %s", remote_id, error)
+            outcome = "kept running"
+        await self._ledger.write(writing.record_outcome, task_id, outcome)
+
+    # Inside ----------------------------------------------------------------------------------------------
+
+    def _open_group(self) -> TaskGroup:
+        if self._group is None:
+            raise BridgeError("The bridge is not open.", next_step="use it inside `async with`")
+        return self._group
+
+    def _bind(self, task_id: str, tools: Mapping[str, ClientTool]) -> None:
+        if tools:
+            self._bound[task_id] = {**self._bound.get(task_id, {}), **tools}
+
+    def _tools_of(self, task_id: str) -> Mapping[str, ClientTool]:
+        return {**self._tools, **self._bound.get(task_id, {})}
+
+    def _carry_on(self, record: TaskRecord) -> None:
+        """Have the task driven by this bridge, unless it is over."""
+        if record.status.is_terminal:
+            return
+        drive = self._drives.get(record.id)
+        if drive is not None:
+            drive.again = True
+            return
+        self._drives[record.id] = _Drive()
+        self._open_group().start_soon(self._drive, record.id, self._drives[record.id])
+
+    async def _drive(self, task_id: str, drive: _Drive) -> None:
+        try:
+            with drive.scope, self._changes.watching(task_id):
+                while True:
+                    drive.again = False
+                    await self._driver.drive(task_id)
+                    if not drive.again:
+                        break
+        except Exception as error:
+            logger.exception("driving %s", task_id)
+            self._faults[task_id] = error
+        finally:
+            del self._drives[task_id]
+            drive.ended.set()
+            self._changes.announce(task_id)
+
+    def _stop_driving(self, task_id: str) -> None:
+        if (drive := self._drives.get(task_id)) is not None:
+            drive.scope.cancel()
+
+    async def _end_drive(self, task_id: str) -> None:
+        drive = self._drives.get(task_id)
+        if drive is not None:
+            drive.scope.cancel()
+            await drive.ended.wait()
+        self._bound.pop(task_id, None)
+
+    async def _load(self, task_id: str, *, deleted: bool = False) -> TaskRecord:
+        """The record of a task that is this principal's; one the ledger lacks is looked up remotely."""
+        record = await self._ledger.read(reading.load, task_id) or await self._adopt(task_id)
+        if record is None or record.principal != self._origin.principal or (record.is_deleted and not deleted):
+            raise TaskNotFound(f"There is no task {task_id!r}.", next_step="list the tasks to see which there are")
+        if not record.status.is_terminal and time.time() >= record.deadline_at:
+            self._carry_on(record)
+        return record
+
+    async def _adopt(self, task_id: str) -> TaskRecord | None:
+        if self._origin.principal != "local":
+            return None
+        known = await self._ledger.read(reading.id_of_remote, task_id)
+        if known is not None:
+            return await self._ledger.read(reading.load, known)
+        try:
+            remote = await self._backend.retrieve(task_id)
+        except RemoteNotFound:
+            return None
+        except RemoteError as error:
+            raise TaskNotFound(
+                f"There is no task {task_id!r} in the ledger, and the remote could not be asked: {error.message}",
+                next_step=error.next_step,
+            ) from error
+        new = NewTask(
+            id=task_id,
+            principal=self._origin.principal,
+            request_id=None,
+            fingerprint="",
+            backend=self._backend.name,
+            agent=None,
+            continue_task=None,
+            previous_remote_id=remote.previous_task_id,
+            content=[],
+            client_tools=None,
+            options={},
+            output_schema=None,
+            metadata={},
+            session_id=remote.session_id,
+            user_id=remote.user_id,
+            deadline_at=time.time() + self._limits.task_deadline,
+        )
+        return await self._ledger.write(writing.adopt_task, new, remote, owner=self._ledger.instance)
+
+    async def _view(self, record: TaskRecord) -> Task:
+        handled = {name for name, tool in self._tools_of(record.id).items() if tool.handler is not None}
+        started = (
+            set()
+            if not record.rounds
+            else {
+                call.owner
+                for call in record.current.calls
+                if call.state is CallState.STARTED and call.owner is not None
+            }
+        )
+        dead = {owner for owner in started if not await self._ledger.is_alive(owner)}
+        return as_task(record, handled=handled, dead=dead)
+
+
+def _as_request(given: str | TaskRequest | Mapping[str, Any]) -> TaskRequest:
+    if isinstance(given, TaskRequest):
+        return given
+    if isinstance(given, str):
+        return TaskRequest(given)
+    try:
+        return TaskRequest(**given)
+    except TypeError as error:
+        raise InvalidRequestError(
+            f"A request cannot be used: {error}.", next_step="use the fields of TaskRequest"
+        ) from error
+
+
+def _statuses(given: TaskStatus | str | Collection[TaskStatus | str]) -> list[TaskStatus]:
+    wanted = [given] if isinstance(given, str) else list(given)
+    try:
+        return [TaskStatus(status) for status in wanted]
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"{error}.", next_step=f"use one of: {', '.join(status.value for status in TaskStatus)}"
+        ) from error

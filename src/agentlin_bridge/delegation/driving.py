@@ -1,0 +1,170 @@
+"""Carrying a task on: follow the round, answer its calls, claim and send the next, until there is an answer
+or the host has to act.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import anyio
+
+from agentlin_bridge.delegation.answering import execute, refusal
+from agentlin_bridge.delegation.client_tools import ClientTool
+from agentlin_bridge.delegation.following import RoundFollower, Superseded
+from agentlin_bridge.delegation.ledger import reading, writing
+from agentlin_bridge.delegation.ledger.ledger import Ledger
+from agentlin_bridge.delegation.ledger.records import CallRecord, CallState, RoundRecord, RoundState, TaskRecord
+from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.delegation.outcome import error_of, outcome_of
+from agentlin_bridge.delegation.requests import new_id
+from agentlin_bridge.errors import SERVER_ERROR, RemoteError
+from agentlin_bridge.remote.backend import TaskBackend
+from agentlin_bridge.task import JsonrpcError, TaskStatus, ToolCallItem
+
+logger = logging.getLogger(__name__)
+
+Tools = Callable[[str], Mapping[str, ClientTool]]
+"""The client tools bound to a task in this process, by name."""
+
+
+class TaskDriver:
+    """Drives the tasks of one bridge; any number of them at once, each at most once.
+
+    Args:
+        backend: runs the rounds.
+        ledger: records them.
+        limits: bounds on time, size and concurrency.
+        tools: finds the client tools bound to a task.
+        announce: called with a task's id after each change of it.
+    """
+
+    def __init__(
+        self,
+        backend: TaskBackend,
+        ledger: Ledger,
+        limits: Limits,
+        *,
+        tools: Tools,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._backend = backend
+        self._ledger = ledger
+        self._limits = limits
+        self._tools = tools
+        self._announce = announce
+        self._follower = RoundFollower(backend, ledger, limits)
+        self._handlers = anyio.CapacityLimiter(limits.concurrent_handlers)
+
+    async def drive(self, task_id: str) -> None:
+        """Carry a task on until it is over or only calls without a handler remain."""
+        while True:
+            task = await self._ledger.read(reading.load, task_id)
+            if task is None or task.status.is_terminal:
+                return
+            round_ = task.current
+            if time.time() >= task.deadline_at:
+                await self.expire(task, "task", self._limits.task_deadline)
+            elif round_.state is not RoundState.SETTLED:
+                await self._bring_to_end(task, round_)
+            elif not round_.is_answered:
+                if not await self._answer(task, round_):
+                    return
+            else:
+                await self._ledger.write(
+                    writing.claim_continuation, task_id, round_.seq, new_id("task"), owner=self._ledger.instance
+                )
+            self._announce(task_id)
+
+    async def expire(self, task: TaskRecord, what: str, seconds: float) -> None:
+        """End a task whose time is up, and tell the remote."""
+        message = f"The {what} did not end within its deadline. Next: create the task again, with a longer deadline."
+        logger.info("%s: %s deadline (%.0f s)", task.id, what, seconds)
+        error = JsonrpcError(code=SERVER_ERROR, message=message)
+        if await self._ledger.write(writing.finish, task.id, TaskStatus.EXPIRED, error):
+            # The task being over is what ends its drive; the remote still has to hear of it.
+            with anyio.CancelScope(shield=True):
+                await self.stop_remote(task)
+
+    async def stop_remote(self, task: TaskRecord) -> None:
+        """Cancel the remote run and record what that did. Never raises for the remote's sake."""
+        try:
+            with anyio.fail_after(5):
+                outcome = await self._backend.cancel(task.current.remote_id)
+        except (RemoteError, TimeoutError) as error:
+            logger.warning("canceling %s remotely: %s", task.current.remote_id, error)
+            outcome = "kept running"
+        await self._ledger.write(writing.record_outcome, task.id, outcome)
+
+    async def _bring_to_end(self, task: TaskRecord, round_: RoundRecord) -> None:
+        now = time.time()
+        of_round = round_.claimed_at + self._limits.round_deadline - now
+        remote = None
+        with anyio.move_on_after(max(0, min(of_round, task.deadline_at - now))):
+            try:
+                remote = await self._follower.follow(task, round_)
+            except Superseded:
+                return
+            except RemoteError as error:
+                await self._ledger.write(writing.finish, task.id, TaskStatus.FAILED, error_of(error))
+                return
+        if remote is None:
+            what = "round" if of_round < task.deadline_at - now else "task"
+            await self.expire(task, what, self._limits.round_deadline)
+            return
+        outcome = outcome_of(task, remote)
+        await self._ledger.write(
+            writing.settle_round,
+            task.id,
+            round_.seq,
+            remote,
+            status=outcome.status,
+            answer=outcome.answer,
+            error=outcome.error,
+            usage=outcome.usage,
+        )
+
+    async def _answer(self, task: TaskRecord, round_: RoundRecord) -> bool:
+        """Answer what this process can; whether the round is then answered."""
+        async with anyio.create_task_group() as group:
+            for call in round_.calls:
+                if not call.is_answered:
+                    group.start_soon(self._answer_one, task, round_.seq, call)
+        now = await self._ledger.read(reading.load, task.id)
+        return now is None or now.status.is_terminal or now.current.seq != round_.seq or now.current.is_answered
+
+    async def _answer_one(self, task: TaskRecord, seq: int, call: CallRecord) -> None:
+        previous = None
+        if call.state is CallState.STARTED:
+            await self._until_abandoned(task.id, seq, call)
+            previous = call.owner
+        elif task.client_tools is not None:
+            offered = {tool.name: tool for tool in task.client_tools}
+            if refused := refusal(call.name, call.arguments, offered):
+                await self._ledger.write(writing.answer_call, task.id, seq, call.call_id, refused)
+                return
+        tool = self._tools(task.id).get(call.name)
+        if tool is None or tool.handler is None or (previous is not None and not tool.idempotent):
+            return
+        async with self._handlers:
+            item = ToolCallItem(call_id=call.call_id, name=call.name, arguments=call.arguments)
+            mine = await self._ledger.write(
+                writing.start_call, task.id, seq, call.call_id, owner=self._ledger.instance, previous=previous
+            )
+            if mine:
+                self._announce(task.id)
+                result = await execute(tool, item, self._limits)
+                await self._ledger.write(writing.answer_call, task.id, seq, call.call_id, result)
+                self._announce(task.id)
+
+    async def _until_abandoned(self, task_id: str, seq: int, call: CallRecord) -> None:
+        """Wait while another living process works on a call; return when it has answered, or died."""
+        while call.owner not in (None, self._ledger.instance) and await self._ledger.is_alive(str(call.owner)):
+            await anyio.sleep(0.5)
+            task = await self._ledger.read(reading.load, task_id)
+            if task is None or task.status.is_terminal or task.current.seq != seq:
+                return
+            call = next(now for now in task.current.calls if now.call_id == call.call_id)
+            if call.is_answered:
+                return

@@ -1,0 +1,1 @@
+"""The durable record of tasks, rounds, calls and results."""

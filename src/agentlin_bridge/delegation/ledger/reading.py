@@ -1,0 +1,134 @@
+"""From rows to records. Functions on an open connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, or_, select
+
+from agentlin_bridge.delegation.ledger.records import CallRecord, CallState, RoundRecord, RoundState, TaskRecord
+from agentlin_bridge.delegation.ledger.schema import calls, rounds, tasks
+from agentlin_bridge.remote.backend import ToolDefinition
+from agentlin_bridge.task import JsonrpcError, TaskStatus, ToolResult
+
+
+def load(connection: Connection, task_id: str) -> TaskRecord | None:
+    """A task with its rounds and calls, whoever's it is."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).mappings().first()
+    return None if row is None else _task(row, _rounds(connection, task_id))
+
+
+def id_of_remote(connection: Connection, remote_id: str) -> str | None:
+    """The task that a remote task is a round of."""
+    found: str | None = connection.execute(select(rounds.c.task_id).where(rounds.c.remote_id == remote_id)).scalar()
+    return found
+
+
+def load_by_request(connection: Connection, principal: str, request_id: str) -> TaskRecord | None:
+    """The task a request_id made, if it made one."""
+    where = and_(tasks.c.principal == principal, tasks.c.request_id == request_id)
+    row = connection.execute(select(tasks).where(where)).mappings().first()
+    return None if row is None else _task(row, _rounds(connection, row["id"]))
+
+
+def page(
+    connection: Connection,
+    principal: str,
+    *,
+    statuses: Collection[TaskStatus] | None,
+    after: tuple[float, str] | None,
+    size: int,
+) -> list[TaskRecord]:
+    """Tasks of a principal, newest first, strictly after a (created_at, id) cursor."""
+    query = (
+        select(tasks)
+        .where(tasks.c.principal == principal, tasks.c.deleted_at.is_(None))
+        .order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
+        .limit(size)
+    )
+    if statuses is not None:
+        query = query.where(tasks.c.status.in_(list(statuses)))
+    if after is not None:
+        created_at, task_id = after
+        older = or_(tasks.c.created_at < created_at, and_(tasks.c.created_at == created_at, tasks.c.id < task_id))
+        query = query.where(older)
+    rows = connection.execute(query).mappings().all()
+    return [_task(row, _rounds(connection, row["id"])) for row in rows]
+
+
+def versions(connection: Connection, task_ids: Collection[str]) -> Mapping[str, tuple[int, TaskStatus]]:
+    """The version and status of several tasks: what a watcher needs to notice another process's change."""
+    query = select(tasks.c.id, tasks.c.version, tasks.c.status).where(tasks.c.id.in_(task_ids))
+    return {row.id: (row.version, TaskStatus(row.status)) for row in connection.execute(query)}
+
+
+def _rounds(connection: Connection, task_id: str) -> list[RoundRecord]:
+    by_seq: dict[int, list[CallRecord]] = {}
+    found = select(calls).where(calls.c.task_id == task_id).order_by(calls.c.seq, calls.c.position)
+    for row in connection.execute(found).mappings():
+        by_seq.setdefault(row["seq"], []).append(_call(row))
+    query = select(rounds).where(rounds.c.task_id == task_id).order_by(rounds.c.seq)
+    return [_round(row, by_seq.get(row["seq"], [])) for row in connection.execute(query).mappings()]
+
+
+def _call(row: RowMapping) -> CallRecord:
+    return CallRecord(
+        call_id=row["call_id"],
+        name=row["name"],
+        arguments=row["arguments"],
+        state=CallState(row["state"]),
+        owner=row["owner"],
+        attempt=row["attempt"],
+        result=None if row["result"] is None else ToolResult.model_validate(row["result"]),
+    )
+
+
+def _round(row: RowMapping, its_calls: list[CallRecord]) -> RoundRecord:
+    return RoundRecord(
+        seq=row["seq"],
+        remote_id=row["remote_id"],
+        owner=row["owner"],
+        fence=row["fence"],
+        attempt=row["attempt"],
+        state=RoundState(row["state"]),
+        status=None if row["status"] is None else TaskStatus(row["status"]),
+        output=row["output"] or [],
+        usage=row["usage"] or {},
+        claimed_at=row["claimed_at"],
+        calls=its_calls,
+    )
+
+
+def _task(row: RowMapping, its_rounds: list[RoundRecord]) -> TaskRecord:
+    offered = row["client_tools"]
+    return TaskRecord(
+        id=row["id"],
+        principal=row["principal"],
+        request_id=row["request_id"],
+        fingerprint=row["fingerprint"],
+        previous_remote_id=row["previous_remote_id"],
+        content=row["content"],
+        client_tools=None if offered is None else [ToolDefinition(**tool) for tool in offered],
+        options=row["options"],
+        output_schema=row["output_schema"],
+        metadata=row["metadata"],
+        session_id=row["session_id"],
+        user_id=row["user_id"],
+        status=TaskStatus(row["status"]),
+        answer=row["answer"],
+        error=None if row["error"] is None else JsonrpcError.model_validate(row["error"]),
+        usage=row["usage"],
+        remote_outcome=row["remote_outcome"],
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        deadline_at=row["deadline_at"],
+        is_deleted=row["deleted_at"] is not None,
+        rounds=its_rounds,
+    )
+
+
+def as_json(error: JsonrpcError | None) -> dict[str, Any] | None:
+    """An error as the ledger stores it."""
+    return None if error is None else error.model_dump(mode="json", exclude_none=True)

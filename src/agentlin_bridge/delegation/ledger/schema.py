@@ -1,0 +1,97 @@
+"""The ledger's tables. A change here needs a new revision under `migrations/versions`.
+
+tasks    what was asked, by whom, how it stands
+rounds   one remote task each: its id is written before it is sent; (task_id, seq) being unique is what
+         makes one process the one that claims a continuation
+calls    the tool calls of a round, each walking requested -> started -> answered -> delivered
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+HEAD = "0001"
+
+metadata = MetaData()
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("principal", String(256), nullable=False),
+    Column("request_id", String(256)),
+    Column("fingerprint", String(64), nullable=False),
+    Column("backend", String(64), nullable=False),
+    Column("agent", String(256)),
+    Column("continue_task", String(128)),
+    Column("previous_remote_id", String(256)),
+    Column("content", JSON, nullable=False),
+    Column("client_tools", JSON, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("output_schema", JSON),
+    Column("metadata", JSON, nullable=False),
+    Column("session_id", String(256), nullable=False),
+    Column("user_id", String(256), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("answer", Text),
+    Column("error", JSON),
+    Column("usage", JSON, nullable=False),
+    Column("remote_outcome", String(16)),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("deadline_at", Float, nullable=False),
+    Column("deleted_at", Float),
+    UniqueConstraint("principal", "request_id", name="uq_tasks_request"),
+    Index("ix_tasks_listing", "principal", "created_at", "id"),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("task_id", String(128), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("remote_id", String(256), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("status", String(16)),
+    Column("output", JSON),
+    Column("usage", JSON),
+    Column("claimed_at", Float, nullable=False),
+    Column("seen_at", Float),
+    Column("settled_at", Float),
+    Index("ix_rounds_remote", "remote_id"),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("task_id", String(128), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("call_id", String(256), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("owner", String(64)),
+    Column("attempt", Integer, nullable=False),
+    Column("result", JSON),
+    Column("requested_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("answered_at", Float),
+    Column("delivered_at", Float),
+)

@@ -1,0 +1,179 @@
+"""What `create` was asked for: checked, completed from the agent profile, and fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from pydantic import TypeAdapter
+
+from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools, schema_problem
+from agentlin_bridge.delegation.ledger.records import NewTask
+from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.errors import InvalidRequestError
+from agentlin_bridge.remote.backend import TaskBackend
+from agentlin_bridge.task import MessageContent, TextContentItem, UnknownContentItem
+
+_CONTENT: TypeAdapter[list[Any]] = TypeAdapter(MessageContent)
+
+Attachment = Any
+"""A content item of `agentlin_bridge.task`, the same as a dict, or a string of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """The arguments of `TaskBridge.create`, for `run_many` and for keeping.
+
+    Attributes:
+        instructions: what the remote agent shall do.
+        client_tools: what it may ask the host side to do.
+        attachments: content items (text, image, audio, file) that go along.
+        agent: the name of an agent profile in the configuration.
+        continue_task: a finished task whose session goes on.
+        output_schema: a JSON Schema that the answer, as JSON, must satisfy.
+        request_id: repeating it gives the same task instead of a second one.
+        deadline: seconds, or a timedelta, after which the task expires.
+        metadata: yours; kept with the task, never sent.
+        options: further parameters of the backend's own API.
+    """
+
+    instructions: str
+    client_tools: Sequence[ToolLike] = ()
+    attachments: Sequence[Attachment] = ()
+    agent: str | None = None
+    continue_task: str | None = None
+    output_schema: Mapping[str, Any] | None = None
+    request_id: str | None = None
+    deadline: float | timedelta | None = None
+    metadata: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = None
+
+
+class RequestFields(TypedDict, total=False):
+    """The optional fields of a `TaskRequest`, as keyword arguments."""
+
+    client_tools: Sequence[ToolLike]
+    attachments: Sequence[Attachment]
+    agent: str | None
+    continue_task: str | None
+    output_schema: Mapping[str, Any] | None
+    request_id: str | None
+    deadline: float | timedelta | None
+    metadata: Mapping[str, Any] | None
+    options: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the bridge adds to a request."""
+
+    principal: str
+    backend: TaskBackend
+    limits: Limits
+    user_id: str
+    agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def new_id(prefix: str) -> str:
+    """An id with 128 random bits."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, ClientTool]]:
+    """Check a request; what comes out can be written down.
+
+    Raises:
+        InvalidRequestError: with the cause and what to do.
+    """
+    if not isinstance(request.instructions, str) or not request.instructions.strip():
+        raise InvalidRequestError("The instructions are empty.", next_step="say what the agent shall do")
+    tools = as_client_tools(request.client_tools)
+    if tools and not origin.backend.capabilities.client_tools:
+        raise InvalidRequestError(
+            f"The backend {origin.backend.name!r} cannot call client tools.", next_step="leave them out"
+        )
+    options = {**_profile(request.agent, origin), **(request.options or {})}
+    if reserved := sorted(origin.backend.reserved_options & options.keys()):
+        raise InvalidRequestError(
+            f"The bridge sets {', '.join(reserved)} itself; as options they cannot be used.",
+            next_step="use the arguments of create",
+        )
+    if request.output_schema is not None and (problem := schema_problem(request.output_schema)):
+        raise InvalidRequestError(f"The output_schema is no valid JSON Schema: {problem}.", next_step="correct it")
+    content = [TextContentItem(text=request.instructions), *_attachments(request.attachments)]
+    new = NewTask(
+        id=new_id("task"),
+        principal=origin.principal,
+        request_id=request.request_id,
+        fingerprint="",
+        backend=origin.backend.name,
+        agent=request.agent,
+        continue_task=request.continue_task,
+        previous_remote_id=None,
+        content=[item.model_dump(mode="json", exclude_none=True) for item in content],
+        client_tools=[tool.definition for tool in tools.values()],
+        options=_as_json("options", options),
+        output_schema=None if request.output_schema is None else _as_json("output_schema", request.output_schema),
+        metadata=_as_json("metadata", request.metadata or {}),
+        session_id=new_id("sess"),
+        user_id=origin.user_id,
+        deadline_at=time.time() + _seconds(request.deadline, origin.limits),
+    )
+    return _with_fingerprint(new, request), tools
+
+
+def _with_fingerprint(new: NewTask, request: TaskRequest) -> NewTask:
+    fields = asdict(new)
+    for varies in ("id", "session_id", "deadline_at", "fingerprint"):
+        del fields[varies]
+    fields["deadline"] = str(request.deadline)
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return replace(new, fingerprint=digest)
+
+
+def _profile(agent: str | None, origin: Origin) -> Mapping[str, Any]:
+    if agent is None:
+        return {}
+    if agent not in origin.agents:
+        known = ", ".join(sorted(origin.agents)) or "none are configured"
+        raise InvalidRequestError(
+            f"There is no agent profile {agent!r} (known: {known}).",
+            next_step="leave `agent` out, or add the profile to the configuration file under [agents]",
+        )
+    return origin.agents[agent]
+
+
+def _attachments(given: Sequence[Attachment]) -> list[Any]:
+    content = _CONTENT.validate_python(list(given))
+    for item in content:
+        if isinstance(item, UnknownContentItem):
+            raise InvalidRequestError(
+                f"An attachment of type {item.type!r} is not understood.",
+                next_step="give text, or a text, image, audio or file content item",
+            )
+    return content
+
+
+def _as_json(what: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(
+            f"The {what} cannot be written as JSON: {error}.", next_step="use JSON values"
+        ) from error
+    return plain
+
+
+def _seconds(deadline: float | timedelta | None, limits: Limits) -> float:
+    if deadline is None:
+        return limits.task_deadline
+    seconds = deadline.total_seconds() if isinstance(deadline, timedelta) else float(deadline)
+    if not seconds > 0:
+        raise InvalidRequestError(f"The deadline {deadline!r} is not in the future.", next_step="give seconds from now")
+    return seconds

@@ -1,0 +1,1 @@
+"""The Agentlin task API over HTTP."""

@@ -1,0 +1,148 @@
+"""The protocol every backend speaks, and the requests it takes.
+
+A backend is an async context manager; it raises `agentlin_bridge.errors.RemoteError` and its children only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from agentlin_bridge.task import ContentItem, RemoteOutcome, TaskObject, TaskStatus, ToolResultItem
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A client tool as the remote agent sees it. `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """The first round of a task.
+
+    Attributes:
+        remote_id: the id the remote task shall have; written down by us before it is sent.
+        content: what the host says to the agent.
+        previous_remote_id: the last remote task of the session that is continued, if one is.
+        output_schema: a JSON Schema the answer should follow.
+        options: further parameters of the backend's own API, passed through.
+    """
+
+    remote_id: str
+    session_id: str
+    user_id: str
+    content: list[ContentItem]
+    client_tools: list[ToolDefinition] = field(default_factory=list)
+    previous_remote_id: str | None = None
+    output_schema: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A further round: the results for all unanswered calls of the round before."""
+
+    remote_id: str
+    session_id: str
+    user_id: str
+    previous_remote_id: str
+    results: list[ToolResultItem]
+    client_tools: list[ToolDefinition] = field(default_factory=list)
+    output_schema: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What really works on this backend, not what its API declares."""
+
+    client_tools: bool = True
+    cancel: bool = True
+    delete: bool = True
+    pause: bool = False
+    resume: bool = False
+
+
+class TaskBackend(Protocol):
+    """Runs remote tasks."""
+
+    @property
+    def name(self) -> str:
+        """The backend's name in settings and in the ledger."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Which of the operations below really work."""
+        ...
+
+    @property
+    def reserved_options(self) -> frozenset[str]:
+        """Option names the bridge sets itself and a caller must not."""
+        ...
+
+    @property
+    def notice(self) -> str:
+        """What a host must be told about this backend before it delegates; empty if nothing."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def start(self, request: StartRequest) -> TaskObject:
+        """Run the first round and return the task as it stands when the round ends.
+
+        Raises:
+            RemoteUnavailable: nothing was sent.
+            ReplyLost: it may be running; look it up.
+        """
+        ...
+
+    async def proceed(self, continuation: Continuation) -> TaskObject:
+        """Run a further round. Raises like `start`."""
+        ...
+
+    async def retrieve(self, remote_id: str) -> TaskObject:
+        """The remote task as it stands.
+
+        Raises:
+            RemoteNotFound: the remote knows no such task.
+        """
+        ...
+
+    def list(self, *, session_id: str | None = None, status: TaskStatus | None = None) -> AsyncIterator[TaskObject]:
+        """All remote tasks that match; ends whatever the remote's cursors mean."""
+        ...
+
+    async def cancel(self, remote_id: str) -> RemoteOutcome:
+        """Stop a remote task, and say what that really did."""
+        ...
+
+    async def delete(self, remote_id: str) -> RemoteOutcome:
+        """Delete a remote task, and say what that really did."""
+        ...
+
+    async def pause(self, remote_id: str) -> TaskObject:
+        """Pause a remote task.
+
+        Raises:
+            UnsupportedError: this backend cannot.
+        """
+        ...
+
+    async def resume(self, remote_id: str) -> TaskObject:
+        """Resume a paused remote task.
+
+        Raises:
+            UnsupportedError: this backend cannot.
+        """
+        ...

@@ -1,0 +1,172 @@
+"""Settings from the environment and an optional TOML file.
+
+The environment names what differs between machines; the file (`AGENTLIN_BRIDGE_CONFIG`, or
+`agentlin-bridge.toml` in the working directory) holds limits and agent profiles.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from platformdirs import user_data_path
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.errors import ConfigurationError
+
+DEFAULT_BASE_URL = "https://api.linxueyuan.online/v1"
+"""The documented deployment (source: `agentlin_client` 1.14.0)."""
+
+CONFIG_FILE = "agentlin-bridge.toml"
+
+
+class BackendName(StrEnum):
+    """Who can run tasks."""
+
+    AGENTLIN = "agentlin"
+    EMBEDDED = "embedded"
+
+
+class Config(BaseModel):
+    """The TOML file.
+
+    Attributes:
+        limits: bounds on time, size and concurrency.
+        agents: agent profiles: per name, parameters of the backend's create request.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    limits: Limits = Limits()
+    agents: dict[str, dict[str, Any]] = {}
+
+
+class Settings(BaseSettings):
+    """What the environment says. An empty variable counts as not set."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
+
+    base_url: str | None = Field(None, validation_alias=AliasChoices("AGENTLIN_BASE_URL", "CLIENT_BASE_URL"))
+    api_key: SecretStr | None = Field(None, validation_alias="AGENTLIN_API_KEY")
+    client_id: str | None = Field(None, validation_alias="AGENTLIN_CLIENT_ID")
+    user_id: str | None = Field(None, validation_alias="AGENTLIN_USER_ID")
+    chosen_backend: str | None = Field(None, validation_alias="AGENTLIN_BRIDGE_BACKEND")
+    ledger: str = Field("", validation_alias="AGENTLIN_BRIDGE_LEDGER")
+    database: str = Field("", validation_alias="AGENTLIN_BRIDGE_DATABASE")
+    model: str | None = Field(None, validation_alias="AGENTLIN_BRIDGE_MODEL")
+    config_file: Path | None = Field(None, validation_alias="AGENTLIN_BRIDGE_CONFIG")
+
+    @field_validator("base_url")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{value!r} is not an http(s) URL; write it like {DEFAULT_BASE_URL}")
+            if parts.username or parts.password:
+                raise ValueError("a URL must not carry credentials; put the key into AGENTLIN_API_KEY")
+        return value
+
+    @property
+    def backend(self) -> BackendName:
+        """The backend to use.
+
+        Raises:
+            ConfigurationError: the settings do not say, or contradict each other.
+        """
+        configured = self.base_url is not None or self.api_key is not None
+        if self.chosen_backend is None:
+            if configured:
+                return BackendName.AGENTLIN
+            if self.client_id is not None:
+                raise ConfigurationError(
+                    "AGENTLIN_CLIENT_ID is set, but neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY is.",
+                    next_step="set AGENTLIN_API_KEY, or remove AGENTLIN_CLIENT_ID to use the embedded server",
+                )
+            return BackendName.EMBEDDED
+        try:
+            chosen = BackendName(self.chosen_backend)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"AGENTLIN_BRIDGE_BACKEND is {self.chosen_backend!r}.",
+                next_step=f"use one of: {', '.join(BackendName)}",
+            ) from error
+        if chosen is BackendName.AGENTLIN and not configured:
+            raise ConfigurationError(
+                "AGENTLIN_BRIDGE_BACKEND is agentlin, but neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY is set.",
+                next_step="set AGENTLIN_API_KEY, and AGENTLIN_BASE_URL for a deployment of your own",
+            )
+        return chosen
+
+    @property
+    def ledger_path(self) -> str:
+        """Where the ledger is."""
+        return self.ledger or str(data_directory() / "ledger.sqlite3")
+
+    @property
+    def database_path(self) -> Path:
+        """Where the embedded server keeps its tasks."""
+        return Path(self.database).expanduser() if self.database else data_directory() / "embedded.sqlite3"
+
+    def check(self) -> None:
+        """Check what can be checked before anything runs.
+
+        Raises:
+            ConfigurationError: naming the cause and the next step.
+        """
+        if self.backend is BackendName.EMBEDDED and self.model is not None:
+            raise ConfigurationError(
+                "AGENTLIN_BRIDGE_MODEL is set, but the embedded server of this version runs no models.",
+                next_step="unset AGENTLIN_BRIDGE_MODEL, or set AGENTLIN_BASE_URL and AGENTLIN_API_KEY",
+            )
+
+    def load_config(self) -> Config:
+        """Read the configuration file, if there is one.
+
+        Raises:
+            ConfigurationError: it is missing where it was named, or cannot be understood.
+        """
+        path = self.config_file or Path(CONFIG_FILE)
+        if not path.exists():
+            if self.config_file is None:
+                return Config()
+            raise ConfigurationError(
+                f"AGENTLIN_BRIDGE_CONFIG names {path}, which does not exist.", next_step="correct the path or unset it"
+            )
+        try:
+            return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationError(f"{path} cannot be read: {error}.", next_step="correct the file") from error
+        except ValidationError as error:
+            raise ConfigurationError(f"{path}: {_first(error)}.", next_step="correct the file") from error
+
+
+def data_directory() -> Path:
+    """Where the ledger and the embedded server's database are by default."""
+    return user_data_path("agentlin-bridge", appauthor=False)
+
+
+def load_settings() -> Settings:
+    """Read and check the environment.
+
+    Raises:
+        ConfigurationError: naming the variable, the cause and the next step.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise ConfigurationError(f"{_first(error)}.", next_step="correct the environment variable") from error
+    settings.check()
+    return settings
+
+
+def _first(error: ValidationError) -> str:
+    # The input is left out: it may be a secret.
+    found = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in found["loc"])
+    return f"{where}: {found['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,56 @@
+"""From settings to a ready `TaskBridge`. The only module that knows concrete backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from agentlin_bridge.delegation.bridge import TaskBridge
+from agentlin_bridge.delegation.client_tools import ToolLike
+from agentlin_bridge.extras import require_extra
+from agentlin_bridge.remote.backend import TaskBackend
+from agentlin_bridge.settings import DEFAULT_BASE_URL, BackendName, Settings, load_settings
+
+DEMO_NOTICE = "demo agent: only digests text, Markdown and CSV; set AGENTLIN_BASE_URL or AGENTLIN_BRIDGE_MODEL"
+"""What every host is told while no deployment and no model is configured."""
+
+
+def build_backend(settings: Settings) -> TaskBackend:
+    """The backend the settings choose.
+
+    Raises:
+        ConfigurationError: they are half set, or what the backend needs is not installed.
+    """
+    from agentlin_bridge.remote.agentlin.backend import AgentlinBackend  # noqa: PLC0415
+    from agentlin_bridge.remote.agentlin.endpoint import Address, FixedEndpoint  # noqa: PLC0415
+
+    if settings.backend is BackendName.EMBEDDED:
+        from agentlin_bridge.remote.embedded import EmbeddedEndpoint  # noqa: PLC0415
+
+        require_extra("server")
+        return AgentlinBackend(EmbeddedEndpoint(settings.database_path), name="embedded", notice=DEMO_NOTICE)
+    address = Address(settings.base_url or DEFAULT_BASE_URL, settings.api_key)
+    return AgentlinBackend(FixedEndpoint(address), client_id=settings.client_id)
+
+
+def build_bridge(
+    settings: Settings | None = None, *, principal: str = "local", client_tools: Iterable[ToolLike] = ()
+) -> TaskBridge:
+    """A bridge as the settings describe it; by default those of the environment.
+
+    Raises:
+        ConfigurationError: the settings contradict each other or are half set.
+    """
+    settings = settings or load_settings()
+    config = settings.load_config()
+    return TaskBridge(
+        build_backend(settings),
+        ledger=settings.ledger_path,
+        principal=principal,
+        client_tools=client_tools,
+        agents=config.agents,
+        limits=config.limits,
+        user_id=settings.user_id,
+    )
+
+
+TaskBridge.register_factory(build_bridge)
