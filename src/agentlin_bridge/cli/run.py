@@ -1,0 +1,72 @@
+"""`agentlin-bridge run`: delegate one task, with typed functions as its client tools."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import anyio
+
+from agentlin_bridge import TaskBridge
+from agentlin_bridge.delegation.client_tools import ClientTool, client_tool
+from agentlin_bridge.errors import ConfigurationError
+from agentlin_bridge.task import Task, TaskStatus
+
+
+def run_task(instructions: str, tools: Iterable[str], *, as_json: bool, timeout: float | None) -> int:
+    """Run a task and print its answer, or the whole task; 0 if it completed, else 1.
+
+    Raises:
+        BridgeError: a tool cannot be loaded, the settings are wrong, or the request cannot be used.
+    """
+    loaded = [load_tool(name) for name in tools]
+
+    async def delegate() -> Task:
+        async with TaskBridge.from_env(client_tools=loaded) as bridge:
+            return await bridge.run(instructions, client_tools=loaded, timeout=timeout)
+
+    try:
+        task = anyio.run(delegate)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the task was canceled\n")
+        return 130
+    if as_json:
+        sys.stdout.write(task.model_dump_json(indent=2) + "\n")
+    elif task.answer is not None:
+        sys.stdout.write(task.answer.rstrip("\n") + "\n")
+    if task.status is TaskStatus.COMPLETED:
+        return 0
+    sys.stderr.write(f"{_what_now(task)}\n")
+    return 1
+
+
+def _what_now(task: Task) -> str:
+    if task.error is not None:
+        return f"task {task.id} {task.status.value}: {task.error.message}"
+    if task.pending:
+        calls = ", ".join(f"{call.name}({call.arguments})" for call in task.pending)
+        return f"task {task.id} waits for tools that were not given: {calls}. Next: run it again with --tool"
+    return f"task {task.id} is {task.status.value}. Next: agentlin-bridge tasks show {task.id}"
+
+
+def load_tool(name: str) -> ClientTool:
+    """A client tool from `module:function`; the working directory is searched first.
+
+    Raises:
+        ConfigurationError: there is no such module or function.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not attribute:
+        raise ConfigurationError(f"{name!r} names no function.", next_step="write it as module:function")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"The tool {name!r} cannot be loaded: {error}.", next_step="check the module's and the function's name"
+        ) from error
+    return found if isinstance(found, ClientTool) else client_tool(found)
