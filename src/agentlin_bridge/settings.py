@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     def _absolute(cls, value: str | None) -> str | None:
         if value is not None:
             parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
                 raise ValueError(f"{value!r} is not an http(s) URL; write it like {DEFAULT_BASE_URL}")
             if parts.username or parts.password:
                 raise ValueError("a URL must not carry credentials; put the key into AGENTLIN_API_KEY")

@@ -177,7 +177,7 @@ def _type_of(value: object) -> str:
 
 
 def _content_tag(value: object) -> str:
-    kind = _type_of(value)
+    kind = "" if isinstance(value, UnknownContentItem) else _type_of(value)
     if kind in TEXT_TYPES:
         return "text"
     if kind in IMAGE_TYPES:
@@ -298,7 +298,7 @@ def _extra_text(item: WireModel, field: str) -> str:
 
 
 def _item_tag(value: object) -> str:
-    kind = _type_of(value)
+    kind = "" if isinstance(value, UnknownItem) else _type_of(value)
     return kind if kind in {"message", "reasoning", "tool_call", "tool_result"} else "unknown"
 
 

@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.support.replay import listening
+
 Json = dict[str, Any]
 
 
@@ -94,14 +96,11 @@ class ScriptedRemote:
         server = uvicorn.Server(config)
         server.capture_signals = nullcontext  # type: ignore[assignment,method-assign]  # pytest has its own handlers
         with listener:
-            async with anyio.create_task_group() as group:
-                group.start_soon(server.serve, [listener])
+            async with listening(server, listener):
                 try:
                     yield self
                 finally:
                     self.base_url = ""
-                    server.should_exit = True
-                    server.force_exit = True
 
     def _refused(self, request: Request) -> Response | None:
         self.requests.append(f"{request.method} {request.url.path.removeprefix('/v1')}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -83,6 +84,7 @@ class EmbeddedEndpoint:
                 if process.poll() is not None:
                     raise self._unavailable(f"ended with exit status {process.returncode}")
                 await anyio.sleep(0.05)
+            process.terminate()
             raise self._unavailable(f"did not answer within {START_TIMEOUT:.0f} seconds")
         finally:
             lock.release()
@@ -124,7 +126,7 @@ class EmbeddedEndpoint:
         log = os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             # A session of its own: a host that ends its process group must not end the server.
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -134,6 +136,9 @@ class EmbeddedEndpoint:
             )
         finally:
             os.close(log)
+        # Should it end before us, somebody has to take its exit status, or it stays as a zombie.
+        threading.Thread(target=process.wait, name="embedded-server", daemon=True).start()
+        return process
 
     def _unavailable(self, what: str) -> RemoteUnavailable:
         try:

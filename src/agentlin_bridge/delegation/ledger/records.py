@@ -89,8 +89,8 @@ class RoundRecord:
 
     @property
     def is_answered(self) -> bool:
-        """Whether every call of the round has a result."""
-        return all(call.is_answered for call in self.calls)
+        """Whether the round has ended and every call of it has a result."""
+        return self.state is RoundState.SETTLED and all(call.is_answered for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
