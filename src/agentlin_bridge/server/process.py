@@ -1,0 +1,243 @@
+"""The server's process: it owns its database, listens, and leaves in good order."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import uvicorn
+from anyio import to_thread
+from anyio.abc import TaskStatus
+from filelock import FileLock, Timeout
+from pydantic import SecretStr
+from uvicorn.server import HANDLED_SIGNALS
+
+from agentlin_bridge.database import database_url
+from agentlin_bridge.errors import ConfigurationError
+from agentlin_bridge.server.agent import Agent
+from agentlin_bridge.server.app import VERSION, create_app
+from agentlin_bridge.server.demo_agent import DemoAgent
+from agentlin_bridge.server.runs import Runs
+from agentlin_bridge.server.state_file import remove_state, write_state
+from agentlin_bridge.server.store import Store
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE = 75
+"""Seconds an unused connection stays open: longer than clients keep theirs (httpx: 5), or a request on a
+connection that is just being closed is lost."""
+GRACE = 5
+"""Seconds that open requests get to end when the server stops."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How to serve.
+
+    Attributes:
+        database: the path or `sqlite://` URL of the server's own database.
+        host: the address to listen on; anything but a loopback address needs a key.
+        port: the port to listen on; 0 picks a free one.
+        api_key: what clients have to send as a bearer token; None lets everybody in.
+        state_file: where to write the base URL and the key for local clients, while the server listens.
+        idle_exit: seconds without open request or running task after which the server leaves by itself;
+            None stays for ever.
+        agent: what takes the turns; None is the demo agent.
+    """
+
+    database: str | Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    api_key: SecretStr | None = None
+    state_file: Path | None = None
+    idle_exit: float | None = None
+    agent: Agent | None = None
+
+
+async def serve(options: ServeOptions, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
+    """Serve until SIGTERM, SIGINT, cancellation or idleness. What runs then goes on at the next start.
+
+    Args:
+        options: how.
+        task_status: told the base URL (ending in `/v1`) once the server listens.
+
+    Raises:
+        ConfigurationError: another server owns the database, the address cannot be listened on, or it is
+            not a loopback address and there is no key.
+        LedgerError: the database cannot be opened.
+    """
+    if options.api_key is not None and not options.api_key.get_secret_value():
+        raise ConfigurationError("The server's key is empty.", next_step="set one, or none at all")
+    listener = await to_thread.run_sync(_listen, options)
+    with listener, _owning(options.database):
+        store = await Store.open(options.database)
+        try:
+            _announce(options, listener)
+            async with Runs(store, options.agent or DemoAgent()) as runs:
+                await _answer_clients(options, runs, listener, task_status)
+        finally:
+            _withdraw(options)
+            with anyio.CancelScope(shield=True):
+                await store.close()
+
+
+async def _answer_clients(
+    options: ServeOptions, runs: Runs, listener: socket.socket, task_status: TaskStatus[str]
+) -> None:
+    config = uvicorn.Config(
+        create_app(runs, api_key=options.api_key),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        http="h11",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = _Server(config, options, runs, listener, task_status)
+    async with anyio.create_task_group() as group:
+        if options.idle_exit is not None:
+            group.start_soon(server.exit_when_idle, options.idle_exit)
+        try:
+            await server.serve(sockets=[listener])
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                if server.started:
+                    await server.shutdown(sockets=[listener])
+            raise
+        group.cancel_scope.cancel()
+
+
+class _Server(uvicorn.Server):
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        options: ServeOptions,
+        runs: Runs,
+        listener: socket.socket,
+        task_status: TaskStatus[str],
+    ) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._options = options
+        self._runs = runs
+        self._task_status = task_status
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        url = _base_url(self._listener)
+        logger.info("serving %s at %s", self._runs.agent.name, url)
+        self._task_status.started(url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _withdraw(self._options)
+        self._runs.stop()
+        await super().shutdown(sockets)
+
+    async def exit_when_idle(self, seconds: float) -> None:
+        await self._runs.activity.idle(seconds)
+        logger.info("leaving after %g idle seconds", seconds)
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own would raise the signal again after a clean stop, which turns it into a crash.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _announce(options: ServeOptions, listener: socket.socket) -> None:
+    """From here on connections are accepted, and answered as soon as the runs are up."""
+    listener.listen()
+    if options.state_file is None:
+        return
+    try:
+        write_state(options.state_file, base_url=_base_url(listener), api_key=options.api_key, version=VERSION)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The state file {options.state_file} cannot be written: {error.strerror}.",
+            next_step="check that its directory is writable",
+        ) from error
+
+
+def _withdraw(options: ServeOptions) -> None:
+    if options.state_file is not None:
+        remove_state(options.state_file)
+
+
+@contextmanager
+def _owning(database: str | Path) -> Iterator[None]:
+    url = database_url(database)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise ConfigurationError(
+            "The embedded server keeps its tasks in a SQLite file for now.",
+            next_step="give it the path of one",
+        )
+    path = Path(url.database)
+    lock = FileLock(f"{path}.lock", mode=0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ConfigurationError(
+            f"Another agentlin-bridge server owns {path}.",
+            next_step="use that server, stop it, or give this one another database",
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"The directory of {path} cannot be used: {error.strerror}.",
+            next_step="check that it exists and is writable",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        if options.api_key is None and not ipaddress.ip_address(address[0]).is_loopback:
+            raise ConfigurationError(
+                f"Without a key the server listens on loopback addresses only, and {options.host!r} is none.",
+                next_step="set a key, or use --host 127.0.0.1",
+            )
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if hasattr(signal, "SIGHUP"):  # on Windows the option would let two servers share a port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"The server cannot listen on {options.host}:{options.port}: {error.strerror}.",
+            next_step="choose another host or port",
+        ) from error
+    return listener
+
+
+def _base_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
+    return f"http://[{address}]:{port}/v1" if address.version == 6 else f"http://{address}:{port}/v1"
