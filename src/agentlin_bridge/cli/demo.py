@@ -78,7 +78,7 @@ class _Host:
         self._began = time.monotonic()
 
     async def delegate(self) -> int:
-        instructions = f"Write a report on {', '.join(self._texts)}."
+        instructions = f"Write a report on {', '.join(f'`{path}`' for path in self._texts)}."
         self._say(f'host delegates: "{instructions}", offering the tool read_file(path)')
         result = await self._call("agentlin_create_task", {"instructions": instructions, "client_tools": [READ_FILE]})
         self._say(f"task created: {result['task_id']}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from agentlin_bridge import TaskBridge
-from agentlin_bridge.delegation.client_tools import ClientTool, client_tool
+from agentlin_bridge.delegation.client_tools import ClientTool, as_client_tools
 from agentlin_bridge.errors import ConfigurationError
 from agentlin_bridge.task import Task, TaskStatus
 
@@ -69,4 +69,5 @@ def load_tool(name: str) -> ClientTool:
         raise ConfigurationError(
             f"The tool {name!r} cannot be loaded: {error}.", next_step="check the module's and the function's name"
         ) from error
-    return found if isinstance(found, ClientTool) else client_tool(found)
+    (tool,) = as_client_tools([found]).values()
+    return tool

@@ -110,6 +110,9 @@ class TaskBridge:
             )
         return cls._factory(principal=principal, client_tools=client_tools)
 
+    def __reduce__(self) -> str:
+        raise TypeError("A TaskBridge keeps its key and its connections to itself and cannot be pickled.")
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._ledger)

@@ -1,0 +1,130 @@
+"""Settings: what the environment and the file mean, and what half of them says."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from agentlin_bridge import ConfigurationError, TaskBridge
+from agentlin_bridge.settings import DEFAULT_BASE_URL, BackendName, Config, load_settings
+from agentlin_bridge.wiring import DEMO_NOTICE, build_backend
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environment", "backend", "url"),
+    [
+        ({}, BackendName.EMBEDDED, None),
+        ({"AGENTLIN_API_KEY": "k"}, BackendName.AGENTLIN, DEFAULT_BASE_URL),
+        ({"AGENTLIN_BASE_URL": "http://127.0.0.1:1/v1"}, BackendName.AGENTLIN, "http://127.0.0.1:1/v1"),
+        ({"CLIENT_BASE_URL": "http://127.0.0.1:2/v1"}, BackendName.AGENTLIN, "http://127.0.0.1:2/v1"),
+        (
+            {"AGENTLIN_BASE_URL": "http://127.0.0.1:1/v1", "CLIENT_BASE_URL": "http://127.0.0.1:2/v1"},
+            BackendName.AGENTLIN,
+            "http://127.0.0.1:1/v1",
+        ),
+        ({"AGENTLIN_API_KEY": "k", "AGENTLIN_BRIDGE_BACKEND": "embedded"}, BackendName.EMBEDDED, None),
+        ({"AGENTLIN_API_KEY": "", "AGENTLIN_BASE_URL": ""}, BackendName.EMBEDDED, None),
+    ],
+)
+def test_which_backend(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], backend: BackendName, url: str | None
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.backend is backend
+    built = build_backend(settings)
+    assert built.name == backend
+    assert built.notice == (DEMO_NOTICE if backend is BackendName.EMBEDDED else "")
+    if url is not None:
+        assert url in repr(vars(vars(built)["_transport"])["_endpoint"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"AGENTLIN_BRIDGE_BACKEND": "agentlin"}, "neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY"),
+        ({"AGENTLIN_BRIDGE_BACKEND": "temporal"}, "AGENTLIN_BRIDGE_BACKEND is 'temporal'.*agentlin, embedded"),
+        ({"AGENTLIN_CLIENT_ID": "AIME"}, "AGENTLIN_CLIENT_ID is set, but neither"),
+        ({"AGENTLIN_BASE_URL": "agentlin.example"}, "AGENTLIN_BASE_URL: 'agentlin.example' is not an http"),
+        ({"AGENTLIN_BASE_URL": "http://127.0.0.1:99999/v1"}, "AGENTLIN_BASE_URL: Port out of range"),
+        ({"AGENTLIN_BASE_URL": "http://127.0.0.1:0/v1"}, "is not an http"),
+        ({"AGENTLIN_BASE_URL": "https://me:secret@host/v1"}, "must not carry credentials; put the key"),
+        ({"AGENTLIN_BRIDGE_MODEL": "openai:gpt"}, "embedded server of this version runs no models"),
+    ],
+)
+def test_half_a_configuration_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        TaskBridge.from_env()
+    assert raised.value.next_step
+    assert "secret" not in str(raised.value)
+
+
+def test_the_key_is_nowhere_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTLIN_API_KEY", "very-secret")
+    settings = load_settings()
+    shown = [repr(settings), str(settings), settings.model_dump_json(), repr(build_backend(settings))]
+    assert not any("very-secret" in text for text in shown)
+    bridge = TaskBridge.from_env()
+    with pytest.raises(TypeError, match="keeps its key"):
+        pickle.dumps(bridge)
+
+
+def test_the_example_file_names_every_limit_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTLIN_BRIDGE_CONFIG", str(CONFIGS / "agentlin-bridge.toml"))
+    config = load_settings().load_config()
+    assert config.limits == Config().limits
+    assert config.limits.model_fields_set == set(type(config.limits).model_fields)
+    assert config.agents == {"reader": {"disallowed_tools": ["Bash", "Write", "Edit"]}}
+
+
+def test_a_file_in_the_working_directory_counts(tmp_path: Path) -> None:
+    assert load_settings().load_config() == Config()
+    (tmp_path / "agentlin-bridge.toml").write_text("[limits]\nsettle = 1", encoding="utf-8")
+    assert load_settings().load_config().limits.settle == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "names .*missing.toml, which does not exist"),
+        ("[limits", "cannot be read: "),
+        ("[limits]\nsettle = -1", "limits.settle: Input should be greater"),
+        ("[limit]\nsettle = 1", "limit: Extra inputs are not permitted"),
+        (b"\xff\xfe", "cannot be read: "),
+    ],
+)
+def test_a_bad_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes | None, said: str
+) -> None:
+    path = tmp_path / "missing.toml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    monkeypatch.setenv("AGENTLIN_BRIDGE_CONFIG", str(path))
+    with pytest.raises(ConfigurationError, match=said):
+        TaskBridge.from_env()
+
+
+def test_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    settings = load_settings()
+    assert Path(settings.ledger_path) == tmp_path / "agentlin-bridge" / "ledger.sqlite3"
+    assert settings.database_path == tmp_path / "agentlin-bridge" / "embedded.sqlite3"
+    monkeypatch.setenv("AGENTLIN_BRIDGE_LEDGER", "elsewhere.sqlite3")
+    monkeypatch.setenv("AGENTLIN_BRIDGE_DATABASE", "~/tasks.sqlite3")
+    settings = load_settings()
+    assert settings.ledger_path == "elsewhere.sqlite3"
+    assert settings.database_path == Path.home() / "tasks.sqlite3"
