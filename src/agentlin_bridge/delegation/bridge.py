@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, Unpack
@@ -17,7 +17,9 @@ from anyio.abc import TaskGroup
 from agentlin_bridge.delegation.answering import as_result, size_of
 from agentlin_bridge.delegation.changes import Changes
 from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
+from agentlin_bridge.delegation.drives import Drives
 from agentlin_bridge.delegation.driving import TaskDriver
+from agentlin_bridge.delegation.finding import LOCAL, find
 from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import CallState, NewTask, RoundState, TaskRecord
@@ -30,7 +32,6 @@ from agentlin_bridge.errors import (
     InvalidRequestError,
     RemoteError,
     RemoteNotFound,
-    TaskNotFound,
 )
 from agentlin_bridge.remote.backend import Capabilities, TaskBackend
 from agentlin_bridge.task import Task, TaskStatus, ToolResult
@@ -38,15 +39,6 @@ from agentlin_bridge.task import Task, TaskStatus, ToolResult
 logger = logging.getLogger(__name__)
 
 _PAGE = 50
-
-
-@dataclass(slots=True)
-class _Drive:
-    """A task this bridge carries on. `again` asks for one more look before it stops."""
-
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    ended: anyio.Event = field(default_factory=anyio.Event)
-    again: bool = False
 
 
 class TaskBridge:
@@ -71,7 +63,7 @@ class TaskBridge:
         backend: TaskBackend,
         *,
         ledger: Ledger | str | Path,
-        principal: str = "local",
+        principal: str = LOCAL,
         client_tools: Iterable[ToolLike] = (),
         agents: Mapping[str, Mapping[str, Any]] | None = None,
         limits: Limits | None = None,
@@ -83,12 +75,11 @@ class TaskBridge:
         self._origin = Origin(principal, backend, self._limits, user_id or principal, agents or {})
         self._tools = as_client_tools(client_tools)
         self._bound: dict[str, Mapping[str, ClientTool]] = {}
-        self._drives: dict[str, _Drive] = {}
-        self._faults: dict[str, BaseException] = {}
-        self._changes = Changes(self._ledger, self._stop_driving)
+        self._changes = Changes(self._ledger)
         self._driver = TaskDriver(
             backend, self._ledger, self._limits, tools=self._tools_of, announce=self._changes.announce
         )
+        self._drives = Drives(self._driver, self._changes)
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
 
@@ -98,7 +89,7 @@ class TaskBridge:
         cls._factory = factory
 
     @classmethod
-    def from_env(cls, *, principal: str = "local", client_tools: Iterable[ToolLike] = ()) -> TaskBridge:
+    def from_env(cls, *, principal: str = LOCAL, client_tools: Iterable[ToolLike] = ()) -> TaskBridge:
         """A bridge as the environment and the configuration file describe it.
 
         Raises:
@@ -120,7 +111,7 @@ class TaskBridge:
             self._stack = stack.pop_all()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
-        self._group.start_soon(self._changes.run)
+        self._group.start_soon(self._changes.run, self._drives.stop)
         return self
 
     async def __aexit__(
@@ -282,7 +273,7 @@ class TaskBridge:
                 if record.status.is_terminal or record.id not in self._drives:
                     break
                 await changed.wait()
-        if (fault := self._faults.pop(record.id, None)) is not None:
+        if (fault := self._drives.take_fault(record.id)) is not None:
             raise fault
         return await self._view(await self._load(record.id))
 
@@ -372,7 +363,8 @@ class TaskBridge:
         """
         record = await self._load(task_id)
         if await self._ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None):
-            await self._end_drive(record.id)
+            await self._drives.end(record.id)
+            self._bound.pop(record.id, None)
             await self._tell_remote(record)
         return await self._view(await self._load(record.id))
 
@@ -424,85 +416,14 @@ class TaskBridge:
 
     def _carry_on(self, record: TaskRecord) -> None:
         """Have the task driven by this bridge, unless it is over."""
-        if record.status.is_terminal:
-            return
-        drive = self._drives.get(record.id)
-        if drive is not None:
-            drive.again = True
-            return
-        self._drives[record.id] = _Drive()
-        self._open_group().start_soon(self._drive, record.id, self._drives[record.id])
-
-    async def _drive(self, task_id: str, drive: _Drive) -> None:
-        try:
-            with drive.scope, self._changes.watching(task_id):
-                while True:
-                    drive.again = False
-                    await self._driver.drive(task_id)
-                    if not drive.again:
-                        break
-        except Exception as error:
-            logger.exception("driving %s", task_id)
-            self._faults[task_id] = error
-        finally:
-            del self._drives[task_id]
-            drive.ended.set()
-            self._changes.announce(task_id)
-
-    def _stop_driving(self, task_id: str) -> None:
-        if (drive := self._drives.get(task_id)) is not None:
-            drive.scope.cancel()
-
-    async def _end_drive(self, task_id: str) -> None:
-        drive = self._drives.get(task_id)
-        if drive is not None:
-            drive.scope.cancel()
-            await drive.ended.wait()
-        self._bound.pop(task_id, None)
+        if not record.status.is_terminal:
+            self._drives.carry_on(record.id, self._open_group())
 
     async def _load(self, task_id: str, *, deleted: bool = False) -> TaskRecord:
-        """The record of a task that is this principal's; one the ledger lacks is looked up remotely."""
-        record = await self._ledger.read(reading.load, task_id) or await self._adopt(task_id)
-        if record is None or record.principal != self._origin.principal or (record.is_deleted and not deleted):
-            raise TaskNotFound(f"There is no task {task_id!r}.", next_step="list the tasks to see which there are")
+        record = await find(self._ledger, self._origin, task_id, deleted=deleted)
         if not record.status.is_terminal and time.time() >= record.deadline_at:
             self._carry_on(record)
         return record
-
-    async def _adopt(self, task_id: str) -> TaskRecord | None:
-        if self._origin.principal != "local":
-            return None
-        known = await self._ledger.read(reading.id_of_remote, task_id)
-        if known is not None:
-            return await self._ledger.read(reading.load, known)
-        try:
-            remote = await self._backend.retrieve(task_id)
-        except RemoteNotFound:
-            return None
-        except RemoteError as error:
-            raise TaskNotFound(
-                f"There is no task {task_id!r} in the ledger, and the remote could not be asked: {error.message}",
-                next_step=error.next_step,
-            ) from error
-        new = NewTask(
-            id=task_id,
-            principal=self._origin.principal,
-            request_id=None,
-            fingerprint="",
-            backend=self._backend.name,
-            agent=None,
-            continue_task=None,
-            previous_remote_id=remote.previous_task_id,
-            content=[],
-            client_tools=None,
-            options={},
-            output_schema=None,
-            metadata={},
-            session_id=remote.session_id,
-            user_id=remote.user_id,
-            deadline_at=time.time() + self._limits.task_deadline,
-        )
-        return await self._ledger.write(writing.adopt_task, new, remote, owner=self._ledger.instance)
 
     async def _view(self, record: TaskRecord) -> Task:
         handled = {name for name, tool in self._tools_of(record.id).items() if tool.handler is not None}

@@ -10,7 +10,6 @@ import anyio
 
 from agentlin_bridge.delegation.ledger import reading
 from agentlin_bridge.delegation.ledger.ledger import Ledger
-from agentlin_bridge.task import TaskStatus
 
 INTERVAL = 0.5
 """Seconds between looks at the ledger for other processes' changes, while somebody waits."""
@@ -21,12 +20,10 @@ class Changes:
 
     Args:
         ledger: looked at for changes by other processes.
-        on_terminal: called with the id of a watched task that is over.
     """
 
-    def __init__(self, ledger: Ledger, on_terminal: Callable[[str], None]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._on_terminal = on_terminal
         self._watched: Counter[str] = Counter()
         self._events: dict[str, anyio.Event] = {}
         self._versions: dict[str, int] = {}
@@ -55,8 +52,12 @@ class Changes:
         if (event := self._events.pop(task_id, None)) is not None:
             event.set()
 
-    async def run(self) -> None:
-        """Look for other processes' changes until cancelled."""
+    async def run(self, on_terminal: Callable[[str], None]) -> None:
+        """Look for other processes' changes until cancelled.
+
+        Args:
+            on_terminal: called with the id of a watched task that is over.
+        """
         while True:
             await self._wanted.wait()
             if not self._watched:
@@ -64,13 +65,13 @@ class Changes:
                 continue
             found = await self._ledger.read(reading.versions, list(self._watched))
             for task_id, (version, status) in found.items():
-                self._notice(task_id, version, status)
+                self._notice(task_id, version)
+                if status.is_terminal:
+                    on_terminal(task_id)
             await anyio.sleep(INTERVAL)
 
-    def _notice(self, task_id: str, version: int, status: TaskStatus) -> None:
+    def _notice(self, task_id: str, version: int) -> None:
         if self._versions.get(task_id, version) != version:
             self.announce(task_id)
         if task_id in self._watched:
             self._versions[task_id] = version
-        if status.is_terminal:
-            self._on_terminal(task_id)

@@ -1,0 +1,70 @@
+"""Finding a task by its id: in the ledger, or remotely, when it was created elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from agentlin_bridge.delegation.ledger import reading, writing
+from agentlin_bridge.delegation.ledger.ledger import Ledger
+from agentlin_bridge.delegation.ledger.records import NewTask, TaskRecord
+from agentlin_bridge.delegation.requests import Origin
+from agentlin_bridge.errors import RemoteError, RemoteNotFound, TaskNotFound
+
+LOCAL = "local"
+"""The principal of a bridge that serves nobody else, and so may adopt what it finds remotely."""
+
+
+async def find(ledger: Ledger, origin: Origin, task_id: str, *, deleted: bool = False) -> TaskRecord:
+    """The record of a task that is this principal's.
+
+    Args:
+        ledger: where to look first.
+        origin: whose task it has to be, and the backend to ask.
+        task_id: our id, or that of any of its remote tasks.
+        deleted: whether a tombstone counts.
+
+    Raises:
+        TaskNotFound: there is none; another principal's task is as if it did not exist.
+    """
+    record = await ledger.read(reading.load, task_id)
+    if record is None and origin.principal == LOCAL:
+        record = await _of_remote_id(ledger, task_id) or await _adopted(ledger, origin, task_id)
+    if record is None or record.principal != origin.principal or (record.is_deleted and not deleted):
+        raise TaskNotFound(f"There is no task {task_id!r}.", next_step="list the tasks to see which there are")
+    return record
+
+
+async def _of_remote_id(ledger: Ledger, remote_id: str) -> TaskRecord | None:
+    known = await ledger.read(reading.id_of_remote, remote_id)
+    return None if known is None else await ledger.read(reading.load, known)
+
+
+async def _adopted(ledger: Ledger, origin: Origin, task_id: str) -> TaskRecord | None:
+    try:
+        remote = await origin.backend.retrieve(task_id)
+    except RemoteNotFound:
+        return None
+    except RemoteError as error:
+        raise TaskNotFound(
+            f"There is no task {task_id!r} in the ledger, and the remote could not be asked: {error.message}",
+            next_step=error.next_step,
+        ) from error
+    new = NewTask(
+        id=task_id,
+        principal=origin.principal,
+        request_id=None,
+        fingerprint="",
+        backend=origin.backend.name,
+        agent=None,
+        continue_task=None,
+        previous_remote_id=remote.previous_task_id,
+        content=[],
+        client_tools=None,
+        options={},
+        output_schema=None,
+        metadata={},
+        session_id=remote.session_id,
+        user_id=remote.user_id,
+        deadline_at=time.time() + origin.limits.task_deadline,
+    )
+    return await ledger.write(writing.adopt_task, new, remote, owner=ledger.instance)
