@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -464,6 +466,42 @@ async def test_cancelling_run_cancels_the_task(open_bridge: Open) -> None:
             group.cancel_scope.cancel()
         assert [task.status async for task in bridge.list()] == [TaskStatus.CANCELED]
         assert [task["status"] for task in remote.tasks.values()] == ["canceled"]
+
+
+async def test_a_cancel_catches_a_request_that_is_still_on_its_way(open_bridge: Open) -> None:
+    arriving, arrive = anyio.Event(), anyio.Event()
+    remote = ScriptedRemote(lambda body: Turn([message("x")], gate=anyio.Event()))
+
+    async def hold() -> None:
+        arriving.set()
+        await arrive.wait()
+
+    remote.before_create = hold
+    async with open_bridge(remote.agent, remote=remote, limits=Limits(settle=5)) as (bridge, _):
+        task = await bridge.create("slow")
+        await arriving.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(bridge.cancel, task.id)
+            while f"POST /tasks/{task.id}/cancel" not in remote.requests:
+                await anyio.lowlevel.checkpoint()
+            arrive.set()
+        assert remote.tasks[task.id]["status"] == "canceled"
+        assert (await bridge.retrieve(task.id)).remote == "stopped"
+
+
+async def test_handlers_are_forgotten_with_their_task(open_bridge: Open) -> None:
+    class Handler:
+        def __call__(self, city: str) -> str:
+            return city
+
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    async with open_bridge(weather_agent("Paris")) as (bridge, _):
+        handler = Handler()
+        kept = weakref.ref(handler)
+        await bridge.run("weather?", client_tools=[ClientTool("get_weather", "", schema, handler)])
+        del handler
+        gc.collect()
+        assert kept() is None
 
 
 async def test_delete_leaves_a_tombstone(open_bridge: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from agentlin_bridge import ClientTool, InvalidRequestError, Limits, ToolResult, client_tool
-from agentlin_bridge.delegation.answering import as_result, bounded, execute, refusal, size_of
+from agentlin_bridge.delegation.answering import as_result, bounded, current_call, execute, refusal, size_of
 from agentlin_bridge.delegation.client_tools import as_client_tools, schema_errors
 from agentlin_bridge.task import ImageContentItem, TextContentItem, ToolCallItem
 
@@ -110,6 +111,20 @@ async def test_callable_objects_and_awaitables() -> None:
 
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     assert (await run(ClientTool("add", "", schema, Adder()), '{"a": 1}')).text == "2"
+
+
+async def test_a_handler_that_cancels_itself_is_an_error_result() -> None:
+    async def quits() -> None:
+        raise asyncio.CancelledError
+
+    assert (await run(client_tool(quits), "{}")).text == "quits was cancelled by the host before it finished."
+
+
+async def test_handlers_can_see_their_call() -> None:
+    def who() -> str:
+        return current_call.get().call_id
+
+    assert (await run(client_tool(who), "{}")).text == "c"
 
 
 async def test_a_timeout_of_the_handlers_own_is_not_ours() -> None:

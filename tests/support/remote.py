@@ -68,6 +68,7 @@ class ScriptedRemote:
     key: str | None = None
     cancelable: bool = True
     refuse: int = 0
+    before_create: Callable[[], Awaitable[None]] | None = None
     posts: list[Json] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
@@ -116,6 +117,8 @@ class ScriptedRemote:
             self.refuse -= 1
             return JSONResponse({"message": "try later"}, 429)
         body = await request.json()
+        if self.before_create is not None:
+            await self.before_create()
         self.posts.append(body)
         self.posted.set()
         turn = self.agent(body)

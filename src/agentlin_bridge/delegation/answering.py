@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
@@ -30,6 +32,9 @@ from agentlin_bridge.task import (
 _CONTENT: TypeAdapter[list[Any]] = TypeAdapter(MessageContent)
 _CONTENT_ITEMS = (str, TextContentItem, ImageContentItem, AudioContentItem, FileContentItem, UnknownContentItem)
 _ERROR_CHARS = 500
+
+current_call: ContextVar[ToolCallItem] = ContextVar("current_call")
+"""The call that the running handler or approval answers."""
 
 
 def refusal(name: str, arguments: str, offered: Mapping[str, ToolDefinition]) -> ToolResult | None:
@@ -55,9 +60,10 @@ def refusal(name: str, arguments: str, offered: Mapping[str, ToolDefinition]) ->
 async def execute(tool: ClientTool, call: ToolCallItem, limits: Limits) -> ToolResult:
     """Run a client tool's handler for a call that `refusal` let pass.
 
-    Whatever goes wrong in it becomes an error result the remote agent can read. Only cancellation gets
-    through.
+    Whatever goes wrong in it becomes an error result the remote agent can read; only the cancellation of
+    the task itself gets through. While it runs, `current_call` is the call.
     """
+    current_call.set(call)
     try:
         with anyio.move_on_after(limits.handler_timeout):
             if tool.approval is not None and not await _called(tool.approval, call):
@@ -71,6 +77,9 @@ async def execute(tool: ClientTool, call: ToolCallItem, limits: Limits) -> ToolR
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         return ToolResult.error(f"The arguments of {tool.name} do not fit: {found['loc']}: {found['msg']}.")
+    except anyio.get_cancelled_exc_class():
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return ToolResult.error(f"{tool.name} was cancelled by the host before it finished.")
     except Exception as error:
         return ToolResult.error(f"{tool.name} failed: {type(error).__name__}: {str(error)[:_ERROR_CHARS]}")
 

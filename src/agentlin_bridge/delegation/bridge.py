@@ -79,7 +79,7 @@ class TaskBridge:
         self._driver = TaskDriver(
             backend, self._ledger, self._limits, tools=self._tools_of, announce=self._changes.announce
         )
-        self._drives = Drives(self._driver, self._changes)
+        self._drives = Drives(self._driver, self._changes, over=self._unbind)
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
 
@@ -177,8 +177,7 @@ class TaskBridge:
         if new.continue_task is not None:
             new = await self._continuing(new, new.continue_task)
         record, _ = await self._ledger.write(writing.create_task, new, owner=self._ledger.instance)
-        self._bind(record.id, tools)
-        self._carry_on(record)
+        self._carry_on(record, tools)
         return await self._view(record)
 
     async def _continuing(self, new: NewTask, earlier_id: str) -> NewTask:
@@ -264,8 +263,7 @@ class TaskBridge:
             TaskNotFound: there is no such task.
         """
         record = await self._load(task_id)
-        self._bind(record.id, as_client_tools(client_tools))
-        self._carry_on(record)
+        self._carry_on(record, as_client_tools(client_tools))
         with self._changes.watching(record.id), anyio.move_on_after(timeout):
             while True:
                 changed = self._changes.next(record.id)
@@ -364,7 +362,7 @@ class TaskBridge:
         record = await self._load(task_id)
         if await self._ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None):
             await self._drives.end(record.id)
-            self._bound.pop(record.id, None)
+            self._unbind(record.id)
             await self._tell_remote(record)
         return await self._view(await self._load(record.id))
 
@@ -407,16 +405,18 @@ class TaskBridge:
             raise BridgeError("The bridge is not open.", next_step="use it inside `async with`")
         return self._group
 
-    def _bind(self, task_id: str, tools: Mapping[str, ClientTool]) -> None:
-        if tools:
-            self._bound[task_id] = {**self._bound.get(task_id, {}), **tools}
+    def _unbind(self, task_id: str) -> None:
+        # Handlers keep alive whatever they close over.
+        self._bound.pop(task_id, None)
 
     def _tools_of(self, task_id: str) -> Mapping[str, ClientTool]:
         return {**self._tools, **self._bound.get(task_id, {})}
 
-    def _carry_on(self, record: TaskRecord) -> None:
-        """Have the task driven by this bridge, unless it is over."""
+    def _carry_on(self, record: TaskRecord, tools: Mapping[str, ClientTool] | None = None) -> None:
+        """Have the task driven by this bridge with these tools, unless it is over."""
         if not record.status.is_terminal:
+            if tools:
+                self._bound[record.id] = {**self._bound.get(record.id, {}), **tools}
             self._drives.carry_on(record.id, self._open_group())
 
     async def _load(self, task_id: str, *, deleted: bool = False) -> TaskRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
@@ -24,9 +25,16 @@ class _Drive:
 
 
 class Drives:
-    """Starts and ends the driving of tasks, inside the bridge's task group."""
+    """Starts and ends the driving of tasks, inside the bridge's task group.
 
-    def __init__(self, driver: TaskDriver, changes: Changes) -> None:
+    Args:
+        driver: drives them.
+        changes: told when a drive ends.
+        over: called with the id of a task whose drive found it over.
+    """
+
+    def __init__(self, driver: TaskDriver, changes: Changes, *, over: Callable[[str], object]) -> None:
+        self._over = over
         self._driver = driver
         self._changes = changes
         self._drives: dict[str, _Drive] = {}
@@ -64,7 +72,9 @@ class Drives:
             with drive.scope, self._changes.watching(task_id):
                 while True:
                     drive.again = False
-                    await self._driver.drive(task_id)
+                    if await self._driver.drive(task_id):
+                        self._over(task_id)
+                        break
                     if not drive.again:
                         break
         except Exception as error:

@@ -19,9 +19,9 @@ from agentlin_bridge.delegation.ledger.records import CallRecord, CallState, Rou
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.delegation.outcome import error_of, outcome_of
 from agentlin_bridge.delegation.requests import new_id
-from agentlin_bridge.errors import SERVER_ERROR, RemoteError
+from agentlin_bridge.errors import SERVER_ERROR, RemoteError, RemoteNotFound
 from agentlin_bridge.remote.backend import TaskBackend
-from agentlin_bridge.task import JsonrpcError, TaskStatus, ToolCallItem
+from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskStatus, ToolCallItem
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ class TaskDriver:
         self._follower = RoundFollower(backend, ledger, limits)
         self._handlers = anyio.CapacityLimiter(limits.concurrent_handlers)
 
-    async def drive(self, task_id: str) -> None:
-        """Carry a task on until it is over or only calls without a handler remain."""
+    async def drive(self, task_id: str) -> bool:
+        """Carry a task on until it is over or only calls without a handler remain; whether it is over."""
         while True:
             task = await self._ledger.read(reading.load, task_id)
             if task is None or task.status.is_terminal:
-                return
+                return True
             round_ = task.current
             if time.time() >= task.deadline_at:
                 await self.expire(task, "task", self._limits.task_deadline)
@@ -70,7 +70,7 @@ class TaskDriver:
                 await self._bring_to_end(task, round_)
             elif not round_.is_answered:
                 if not await self._answer(task, round_):
-                    return
+                    return False
             else:
                 await self._ledger.write(
                     writing.claim_continuation, task_id, round_.seq, new_id("task"), owner=self._ledger.instance
@@ -89,12 +89,23 @@ class TaskDriver:
 
     async def stop_remote(self, task: TaskRecord) -> None:
         """Cancel the remote run and record what that did. Never raises for the remote's sake."""
+        round_ = task.current
+        # A request that is still on its way is not known there yet, and would run on.
+        on_its_way = time.monotonic() + (min(self._limits.settle, 2) if round_.state is RoundState.CLAIMED else 0)
+        outcome: RemoteOutcome = "kept running"
         try:
             with anyio.fail_after(5):
-                outcome = await self._backend.cancel(task.current.remote_id)
+                while True:
+                    try:
+                        outcome = await self._backend.cancel(round_.remote_id)
+                        break
+                    except RemoteNotFound:
+                        if time.monotonic() >= on_its_way:
+                            outcome = "stopped"
+                            break
+                        await anyio.sleep(0.1)
         except (RemoteError, TimeoutError) as error:
-            logger.warning("canceling %s remotely: %s", task.current.remote_id, error)
-            outcome = "kept running"
+            logger.warning("canceling %s remotely: %s", round_.remote_id, error)
         await self._ledger.write(writing.record_outcome, task.id, outcome)
 
     async def _bring_to_end(self, task: TaskRecord, round_: RoundRecord) -> None:

@@ -1,0 +1,1 @@
+"""Who asked: one room per kind of host."""
