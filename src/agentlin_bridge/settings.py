@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     ledger: str = Field("", validation_alias="AGENTLIN_BRIDGE_LEDGER")
     database: str = Field("", validation_alias="AGENTLIN_BRIDGE_DATABASE")
     model: str | None = Field(None, validation_alias="AGENTLIN_BRIDGE_MODEL")
+    dialect: Literal["documented", "published"] | None = Field(None, validation_alias="AGENTLIN_BRIDGE_DIALECT")
     config_file: Path | None = Field(None, validation_alias="AGENTLIN_BRIDGE_CONFIG")
 
     @field_validator("base_url")

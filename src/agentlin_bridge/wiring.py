@@ -21,15 +21,27 @@ def build_backend(settings: Settings) -> TaskBackend:
         ConfigurationError: they are half set, or what the backend needs is not installed.
     """
     from agentlin_bridge.remote.agentlin.backend import AgentlinBackend  # noqa: PLC0415
+    from agentlin_bridge.remote.agentlin.dialect import Dialect  # noqa: PLC0415
     from agentlin_bridge.remote.agentlin.endpoint import Address, FixedEndpoint  # noqa: PLC0415
 
     if settings.backend is BackendName.EMBEDDED:
         from agentlin_bridge.remote.embedded import EmbeddedEndpoint  # noqa: PLC0415
 
         require_extra("server")
-        return AgentlinBackend(EmbeddedEndpoint(settings.database_path), name="embedded", notice=DEMO_NOTICE)
+        return AgentlinBackend(
+            EmbeddedEndpoint(settings.database_path),
+            name="embedded",
+            dialect=Dialect.DOCUMENTED,
+            can_stream=False,
+            notice=DEMO_NOTICE,
+        )
     address = Address(settings.base_url or DEFAULT_BASE_URL, settings.api_key)
-    return AgentlinBackend(FixedEndpoint(address), client_id=settings.client_id)
+    return AgentlinBackend(
+        FixedEndpoint(address),
+        dialect=None if settings.dialect is None else Dialect(settings.dialect),
+        client_id=settings.client_id,
+        user_id=settings.user_id or "local",
+    )
 
 
 def build_bridge(

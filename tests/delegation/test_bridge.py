@@ -148,6 +148,24 @@ async def test_a_result_that_is_too_large_leaves_the_call_pending(open_bridge: O
         assert (await bridge.wait(task.id)).status is TaskStatus.COMPLETED
 
 
+async def test_a_result_that_is_not_unicode_leaves_the_call_pending(open_bridge: Open) -> None:
+    async with open_bridge(weather_agent("Paris")) as (bridge, _):
+        task = await bridge.run("weather?", client_tools=[{"name": "get_weather"}])
+        for results in ({"call_Paris": "\ud83d"}, {"\ud83d": "x"}):
+            with pytest.raises(InvalidRequestError, match="not Unicode"):
+                await bridge.submit(task.id, results)
+        assert len((await bridge.retrieve(task.id)).pending) == 1
+
+
+@pytest.mark.parametrize("task_id", ["../../admin", "?limit=1", "x/cancel", "", "a\nb", "\ud83d", "x" * 300])
+async def test_what_cannot_be_an_id_reaches_no_remote(open_bridge: Open, task_id: str) -> None:
+    async with open_bridge(lambda body: Turn()) as (bridge, remote):
+        for operation in (bridge.retrieve, bridge.cancel, bridge.delete, bridge.wait):
+            with pytest.raises(TaskNotFound):
+                await operation(task_id)
+    assert remote.requests == []
+
+
 async def test_error_results_are_recognisable(open_bridge: Open) -> None:
     async with open_bridge(weather_agent("Paris")) as (bridge, _):
         task = await bridge.run("weather?", client_tools=[{"name": "get_weather"}])
@@ -352,6 +370,8 @@ async def test_a_fault_in_run_many_leaves_nothing_running(open_bridge: Open) -> 
         ({"client_tools": [7]}, "7 is no client tool"),
         ({"client_tools": [lambda city: city]}, "'<lambda>' cannot be used|has no type"),
         ({"continue_task": "task_nowhere"}, "no task 'task_nowhere'"),
+        ({"instructions": "half a \ud83d"}, "not Unicode"),
+        ({"request_id": "\ud83d"}, "not Unicode"),
     ],
 )
 async def test_bad_requests_create_nothing(open_bridge: Open, arguments: dict[str, Any], said: str) -> None:

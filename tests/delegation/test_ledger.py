@@ -47,6 +47,7 @@ NEW = NewTask(
     metadata={},
     session_id="sess_1",
     user_id="local",
+    stream=False,
     deadline_at=2e9,
 )
 

@@ -54,7 +54,11 @@ async def test_a_task_made_by_the_published_client_is_a_task(embedded: dict[str,
         assert warm.status is TaskStatus.COMPLETED
         address = await bridge._backend._transport._endpoint.resolve()  # type: ignore[attr-defined]
         async with AsyncClient(api_key=address.api_key.get_secret_value(), base_url=address.base_url) as client:
-            tool: dict[str, object] = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+            tool: dict[str, object] = {
+                "type": "object",
+                "properties": {"path": {"type": "string"}},
+                "required": ["path"],
+            }
             created = await client.tasks.create(
                 stream=False,
                 user_message_content="Digest far.md",

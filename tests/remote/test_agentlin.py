@@ -19,8 +19,9 @@ from agentlin_bridge.errors import (
 )
 from agentlin_bridge.remote.agentlin import transport
 from agentlin_bridge.remote.agentlin.backend import AgentlinBackend
+from agentlin_bridge.remote.agentlin.dialect import Dialect
 from agentlin_bridge.remote.agentlin.endpoint import Address, FixedEndpoint
-from agentlin_bridge.remote.backend import Continuation, StartRequest, ToolDefinition
+from agentlin_bridge.remote.backend import Continuation, PastRound, StartRequest, ToolDefinition
 from agentlin_bridge.task import TaskObject, TaskStatus, TextContentItem, ToolResult
 from tests.support.replay import Answer, Player, playing, recorded
 
@@ -30,6 +31,7 @@ REQUEST = StartRequest("task_1", "sess_1", "user_1", [TextContentItem(text="hell
 
 
 def backend_at(url: str, key: str | None = None, **settings: Any) -> AgentlinBackend:
+    settings.setdefault("dialect", Dialect.DOCUMENTED)
     return AgentlinBackend(FixedEndpoint(Address(url, SecretStr(key) if key else None)), **settings)
 
 
@@ -80,7 +82,8 @@ async def test_what_proceed_sends() -> None:
         ToolResult().to_item("call_3"),
     ]
     async with playing(recorded("create_nonstream_text")) as player, backend_at(player.base_url) as backend:
-        await backend.proceed(Continuation("task_2", "sess_1", "user_1", "task_1", results))
+        history = [PastRound([], []), PastRound([], results)]
+        await backend.proceed(Continuation("results", "task_2", "sess_1", "user_1", "task_1", history, []))
     body = player.seen[0].body
     assert body["user_message_content"] == []
     assert (body["task_id"], body["previous_task_id"], body["session_id"]) == ("task_2", "task_1", "sess_1")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self, Unpack
 
 import anyio
 from anyio.abc import TaskGroup
+from pydantic_core import PydanticSerializationError
 
 from agentlin_bridge.delegation.answering import as_result, size_of
 from agentlin_bridge.delegation.changes import Changes
@@ -26,6 +27,7 @@ from agentlin_bridge.delegation.ledger.records import CallState, NewTask, RoundS
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.delegation.outcome import as_task
 from agentlin_bridge.delegation.requests import Origin, RequestFields, TaskRequest, prepare
+from agentlin_bridge.delegation.watching import ProgressBoard
 from agentlin_bridge.errors import (
     BridgeError,
     ConfigurationError,
@@ -33,6 +35,7 @@ from agentlin_bridge.errors import (
     RemoteError,
     RemoteNotFound,
 )
+from agentlin_bridge.events import Progress
 from agentlin_bridge.remote.backend import Capabilities, TaskBackend
 from agentlin_bridge.task import Task, TaskStatus, ToolResult
 
@@ -54,6 +57,8 @@ class TaskBridge:
         agents: agent profiles: options by the name that `create(agent=...)` takes.
         limits: bounds on time, size and concurrency.
         user_id: sent to the remote as its user id.
+        stream: whether to follow rounds by event stream, where the backend can. A stream shows text as it
+            comes; on the published server it also makes a run stoppable, and a lost one kills the run.
     """
 
     _factory: ClassVar[Callable[..., TaskBridge] | None] = None
@@ -68,18 +73,25 @@ class TaskBridge:
         agents: Mapping[str, Mapping[str, Any]] | None = None,
         limits: Limits | None = None,
         user_id: str | None = None,
+        stream: bool = False,
     ) -> None:
         self._limits = limits or Limits()
         self._backend = backend
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
-        self._origin = Origin(principal, backend, self._limits, user_id or principal, agents or {})
+        self._origin = Origin(principal, backend, self._limits, user_id or principal, stream, agents or {})
         self._tools = as_client_tools(client_tools)
         self._bound: dict[str, Mapping[str, ClientTool]] = {}
         self._changes = Changes(self._ledger)
+        self._board = ProgressBoard(backend, self._ledger, self._changes.announce)
         self._driver = TaskDriver(
-            backend, self._ledger, self._limits, tools=self._tools_of, announce=self._changes.announce
+            backend,
+            self._ledger,
+            self._limits,
+            board=self._board,
+            tools=self._tools_of,
+            announce=self._changes.announce,
         )
-        self._drives = Drives(self._driver, self._changes, over=self._unbind)
+        self._drives = Drives(self._driver, self._changes, over=self._let_go)
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
 
@@ -107,11 +119,13 @@ class TaskBridge:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._ledger)
+            self._backend.recall(await self._ledger.read(reading.notes_of, self._backend.name))
             await stack.enter_async_context(self._backend)
             self._stack = stack.pop_all()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._changes.run, self._drives.stop)
+        self._group.start_soon(self._board.run)
         return self
 
     async def __aexit__(
@@ -151,6 +165,7 @@ class TaskBridge:
         deadline: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        stream: bool | None = None,
     ) -> Task:
         """Delegate a task and return at once. The arguments are those of `TaskRequest`.
 
@@ -169,6 +184,7 @@ class TaskBridge:
             deadline=deadline,
             metadata=metadata,
             options=options,
+            stream=stream,
         )
         return await self._create(*prepare(request, self._origin))
 
@@ -295,14 +311,21 @@ class TaskBridge:
             raise InvalidRequestError("There are no results.", next_step="give a result for each pending call_id")
         given = {call_id: as_result(value) for call_id, value in results.items()}
         for call_id, result in given.items():
-            self._check_size(call_id, result)
+            self._check_result(call_id, result)
         record = await self._load(task_id)
         record = await self._ledger.write(writing.submit, record.id, given)
         self._changes.announce(record.id)
         self._carry_on(record)
         return await self._view(record)
 
-    def _check_size(self, call_id: str, result: ToolResult) -> None:
+    def _check_result(self, call_id: str, result: ToolResult) -> None:
+        try:
+            (call_id + result.model_dump_json()).encode()
+        except (UnicodeEncodeError, PydanticSerializationError) as error:
+            raise InvalidRequestError(
+                f"The result for {call_id!r} holds text that is not Unicode. Nothing was stored.",
+                next_step="correct the text and submit it again",
+            ) from error
         if (size := size_of(result)) > self._limits.result_chars:
             raise InvalidRequestError(
                 f"The result for {call_id!r} has {size:,} characters; the limit is {self._limits.result_chars:,}. "
@@ -349,6 +372,30 @@ class TaskBridge:
             after = (page[-1].created_at, page[-1].id)
             left = None if left is None else left - len(page)
 
+    async def events(self, task_id: str) -> AsyncIterator[Progress]:
+        """How a task gets on: its progress now, and at every change, until it is over or the host has to act.
+
+        Events are told as they come where the task is followed by stream; otherwise it is looked at every
+        second while somebody listens here.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        record = await self._load(task_id)
+        self._carry_on(record)
+        shown: Progress | None = None
+        with self._changes.watching(record.id), self._board.watching(record.id):
+            while True:
+                changed = self._changes.next(record.id)
+                task = await self._view(await self._load(record.id))
+                progress = replace(self._board.progress(record.id), status=task.status)
+                if progress != shown:
+                    shown = progress
+                    yield progress
+                if task.status.is_terminal or task.pending:
+                    return
+                await changed.wait()
+
     # Ending ----------------------------------------------------------------------------------------------
 
     async def cancel(self, task_id: str) -> Task:
@@ -362,7 +409,7 @@ class TaskBridge:
         record = await self._load(task_id)
         if await self._ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None):
             await self._drives.end(record.id)
-            self._unbind(record.id)
+            self._let_go(record.id)
             await self._tell_remote(record)
         return await self._view(await self._load(record.id))
 
@@ -405,9 +452,10 @@ class TaskBridge:
             raise BridgeError("The bridge is not open.", next_step="use it inside `async with`")
         return self._group
 
-    def _unbind(self, task_id: str) -> None:
+    def _let_go(self, task_id: str) -> None:
         # Handlers keep alive whatever they close over.
         self._bound.pop(task_id, None)
+        self._board.forget(task_id)
 
     def _tools_of(self, task_id: str) -> Mapping[str, ClientTool]:
         return {**self._tools, **self._bound.get(task_id, {})}

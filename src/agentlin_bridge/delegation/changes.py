@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ import anyio
 
 from agentlin_bridge.delegation.ledger import reading
 from agentlin_bridge.delegation.ledger.ledger import Ledger
+from agentlin_bridge.errors import LedgerError
+
+logger = logging.getLogger(__name__)
 
 INTERVAL = 0.5
 """Seconds between looks at the ledger for other processes' changes, while somebody waits."""
@@ -63,7 +67,12 @@ class Changes:
             if not self._watched:
                 self._wanted = anyio.Event()
                 continue
-            found = await self._ledger.read(reading.versions, list(self._watched))
+            try:
+                found = await self._ledger.read(reading.versions, list(self._watched))
+            except LedgerError as error:
+                # Who waits is still woken by our own changes, and the next look may succeed.
+                logger.warning("%s", error)
+                found = {}
             for task_id, (version, status) in found.items():
                 self._notice(task_id, version)
                 if status.is_terminal:

@@ -15,13 +15,22 @@ from agentlin_bridge.delegation.client_tools import ClientTool
 from agentlin_bridge.delegation.following import RoundFollower, Superseded
 from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
-from agentlin_bridge.delegation.ledger.records import CallRecord, CallState, RoundRecord, RoundState, TaskRecord
+from agentlin_bridge.delegation.ledger.records import (
+    CallRecord,
+    CallState,
+    NextRound,
+    RoundKind,
+    RoundRecord,
+    RoundState,
+    TaskRecord,
+)
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.delegation.outcome import error_of, outcome_of
 from agentlin_bridge.delegation.requests import new_id
+from agentlin_bridge.delegation.watching import ProgressBoard
 from agentlin_bridge.errors import SERVER_ERROR, RemoteError, RemoteNotFound
 from agentlin_bridge.remote.backend import TaskBackend
-from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskStatus, ToolCallItem
+from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskObject, TaskStatus, ToolCallItem
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +45,7 @@ class TaskDriver:
         backend: runs the rounds.
         ledger: records them.
         limits: bounds on time, size and concurrency.
+        board: told how far the rounds are.
         tools: finds the client tools bound to a task.
         announce: called with a task's id after each change of it.
     """
@@ -46,6 +56,7 @@ class TaskDriver:
         ledger: Ledger,
         limits: Limits,
         *,
+        board: ProgressBoard,
         tools: Tools,
         announce: Callable[[str], None],
     ) -> None:
@@ -54,7 +65,8 @@ class TaskDriver:
         self._limits = limits
         self._tools = tools
         self._announce = announce
-        self._follower = RoundFollower(backend, ledger, limits)
+        self._follower = RoundFollower(backend, ledger, limits, board)
+        self._noted: dict[str, str] = {}
         self._handlers = anyio.CapacityLimiter(limits.concurrent_handlers)
 
     async def drive(self, task_id: str) -> bool:
@@ -97,7 +109,7 @@ class TaskDriver:
             with anyio.fail_after(5):
                 while True:
                     try:
-                        outcome = await self._backend.cancel(round_.remote_id)
+                        outcome = await self._backend.cancel(round_.remote_id, stream_closed=task.stream)
                         break
                     except RemoteNotFound:
                         if time.monotonic() >= on_its_way:
@@ -118,11 +130,17 @@ class TaskDriver:
             except Superseded:
                 return
             except RemoteError as error:
-                await self._ledger.write(writing.finish, task.id, TaskStatus.FAILED, error_of(error))
+                forgotten = isinstance(error, RemoteNotFound)
+                if not (forgotten and await self._repair(task, round_, None)):
+                    await self._ledger.write(writing.finish, task.id, TaskStatus.FAILED, error_of(error))
                 return
+            finally:
+                await self._keep_notes()
         if remote is None:
             what = "round" if of_round < task.deadline_at - now else "task"
             await self.expire(task, what, self._limits.round_deadline)
+            return
+        if remote.status is TaskStatus.FAILED and await self._repair(task, round_, remote):
             return
         outcome = outcome_of(task, remote)
         await self._ledger.write(
@@ -135,6 +153,26 @@ class TaskDriver:
             error=outcome.error,
             usage=outcome.usage,
         )
+
+    async def _repair(self, task: TaskRecord, round_: RoundRecord, failed: TaskObject | None) -> bool:
+        """Claim the round that makes up for a failed one, if the backend knows how."""
+        since = [before.seq for before in task.rounds if before.status is TaskStatus.INPUT_REQUIRED]
+        tried = [before.kind.value for before in task.rounds if before.seq > max(since, default=0)]
+        remedy = self._backend.remedy(failed, tried)
+        if remedy is None or not task.content:
+            return False
+        logger.info("round %d of %s failed: %s", round_.seq, task.id, remedy)
+        session_id = new_id("sess") if remedy == "replay" else round_.session_id
+        repair = NextRound(RoundKind(remedy), new_id("task"), session_id)
+        return await self._ledger.write(
+            writing.claim_repair, task.id, round_.seq, repair, failed=failed, owner=self._ledger.instance
+        )
+
+    async def _keep_notes(self) -> None:
+        learned = {name: value for name, value in self._backend.notes.items() if self._noted.get(name) != value}
+        if learned:
+            await self._ledger.write(writing.note, self._backend.name, learned)
+            self._noted |= learned
 
     async def _answer(self, task: TaskRecord, round_: RoundRecord) -> bool:
         """Answer what this process can; whether the round is then answered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from agentlin_bridge.delegation.ledger import reading, writing
@@ -12,6 +13,9 @@ from agentlin_bridge.errors import RemoteError, RemoteNotFound, TaskNotFound
 
 LOCAL = "local"
 """The principal of a bridge that serves nobody else, and so may adopt what it finds remotely."""
+
+
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 
 async def find(ledger: Ledger, origin: Origin, task_id: str, *, deleted: bool = False) -> TaskRecord:
@@ -26,8 +30,9 @@ async def find(ledger: Ledger, origin: Origin, task_id: str, *, deleted: bool = 
     Raises:
         TaskNotFound: there is none; another principal's task is as if it did not exist.
     """
-    record = await ledger.read(reading.load, task_id)
-    if record is None and origin.principal == LOCAL:
+    # What cannot be an id is not looked for: it would become a part of a URL.
+    record = await ledger.read(reading.load, task_id) if _ID.fullmatch(task_id) else None
+    if record is None and _ID.fullmatch(task_id) and origin.principal == LOCAL:
         record = await _of_remote_id(ledger, task_id) or await _adopted(ledger, origin, task_id)
     if record is None or record.principal != origin.principal or (record.is_deleted and not deleted):
         raise TaskNotFound(f"There is no task {task_id!r}.", next_step="list the tasks to see which there are")
@@ -65,6 +70,7 @@ async def _adopted(ledger: Ledger, origin: Origin, task_id: str) -> TaskRecord |
         metadata={},
         session_id=remote.session_id,
         user_id=remote.user_id,
+        stream=False,
         deadline_at=time.time() + origin.limits.task_deadline,
     )
     return await ledger.write(writing.adopt_task, new, remote, owner=ledger.instance)

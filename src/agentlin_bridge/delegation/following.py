@@ -10,16 +10,17 @@ import anyio
 
 from agentlin_bridge.delegation.ledger import writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
-from agentlin_bridge.delegation.ledger.records import RoundRecord, RoundState, TaskRecord
+from agentlin_bridge.delegation.ledger.records import RoundKind, RoundRecord, RoundState, TaskRecord
 from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.delegation.watching import ProgressBoard
 from agentlin_bridge.errors import (
     RemoteNotFound,
     RemoteProtocolError,
     RemoteUnavailable,
     ReplyLost,
 )
-from agentlin_bridge.remote.backend import Continuation, StartRequest, TaskBackend
-from agentlin_bridge.task import ContentItem, MessageItem, TaskObject, TaskStatus, ToolResultItem
+from agentlin_bridge.remote.backend import Continuation, ContinuationKind, PastRound, StartRequest, TaskBackend
+from agentlin_bridge.task import ContentItem, MessageItem, TaskObject, TaskStatus
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class RoundFollower:
     Nothing here decides what the end means for the task.
     """
 
-    def __init__(self, backend: TaskBackend, ledger: Ledger, limits: Limits) -> None:
+    def __init__(self, backend: TaskBackend, ledger: Ledger, limits: Limits, board: ProgressBoard) -> None:
+        self._board = board
         self._backend = backend
         self._ledger = ledger
         self._limits = limits
@@ -111,9 +113,10 @@ class RoundFollower:
                 return remote if _is_over(remote) else await self._look_up(task, round_, remote_id=remote.id)
 
     async def _request(self, task: TaskRecord, round_: RoundRecord) -> TaskObject:
-        if round_.seq == 1:
-            return await self._backend.start(_start_request(task, round_))
-        return await self._backend.proceed(_continuation(task, round_))
+        listener = self._board.listener(task.id)
+        if round_.kind is RoundKind.START:
+            return await self._backend.start(_start_request(task, round_), listener=listener)
+        return await self._backend.proceed(_continuation(task, round_), listener=listener)
 
     async def _look_up(
         self, task: TaskRecord, round_: RoundRecord, *, remote_id: str | None = None
@@ -143,7 +146,17 @@ class RoundFollower:
                     seen = True
                 if _is_over(remote):
                     return remote
+                if time.monotonic() - began >= self._limits.settle and await self._died_with_its_stream(task, round_):
+                    raise RemoteNotFound(
+                        f"The event stream of the remote task {round_.remote_id} was lost, and the run with it.",
+                        next_step="create the task again",
+                    )
             await pauses.pause()
+
+    async def _died_with_its_stream(self, task: TaskRecord, round_: RoundRecord) -> bool:
+        if not (task.stream and self._backend.dies_with_its_stream):
+            return False
+        return round_.owner == self._ledger.instance or not await self._ledger.is_alive(round_.owner)
 
     async def _take_over(self, task: TaskRecord, round_: RoundRecord) -> RoundRecord:
         if round_.attempt >= SENDS:
@@ -160,31 +173,43 @@ class RoundFollower:
 
 
 def _start_request(task: TaskRecord, round_: RoundRecord) -> StartRequest:
-    content: list[ContentItem] = MessageItem.model_validate({"message_content": task.content}).message_content
     return StartRequest(
         remote_id=round_.remote_id,
-        session_id=task.session_id,
+        session_id=round_.session_id,
         user_id=task.user_id,
-        content=content,
+        content=_said(task),
         client_tools=task.client_tools or [],
         previous_remote_id=task.previous_remote_id,
         output_schema=task.output_schema,
         options=task.options,
+        stream=task.stream,
     )
 
 
 def _continuation(task: TaskRecord, round_: RoundRecord) -> Continuation:
-    before = next(earlier for earlier in task.rounds if earlier.seq == round_.seq - 1)
-    results: list[ToolResultItem] = [
-        call.result.to_item(call.call_id) for call in before.calls if call.result is not None
-    ]
+    kinds: dict[RoundKind, ContinuationKind] = {RoundKind.NUDGE: "nudge", RoundKind.REPLAY: "replay"}
+    earlier = [before for before in task.rounds if before.seq < round_.seq]
     return Continuation(
+        kind=kinds.get(round_.kind, "results"),
         remote_id=round_.remote_id,
-        session_id=task.session_id,
+        session_id=round_.session_id,
         user_id=task.user_id,
-        previous_remote_id=before.remote_id,
-        results=results,
+        previous_remote_id=earlier[-1].remote_id,
+        history=[_past(before) for before in earlier if before.status is TaskStatus.INPUT_REQUIRED],
+        content=_said(task),
         client_tools=task.client_tools or [],
         output_schema=task.output_schema,
         options=task.options,
+        stream=task.stream,
     )
+
+
+def _said(task: TaskRecord) -> list[ContentItem]:
+    content: list[ContentItem] = MessageItem.model_validate({"message_content": task.content}).message_content
+    return content
+
+
+def _past(round_: RoundRecord) -> PastRound:
+    output = TaskObject.model_validate({"id": round_.remote_id, "output": round_.output}).output
+    results = [call.result.to_item(call.call_id) for call in round_.calls if call.result is not None]
+    return PastRound(output, results)

@@ -41,6 +41,8 @@ class TaskRequest:
         deadline: seconds, or a timedelta, after which the task expires.
         metadata: yours; kept with the task, never sent.
         options: further parameters of the backend's own API.
+        stream: whether to follow its rounds by event stream, where the backend can; None takes the bridge's
+            default.
     """
 
     instructions: str
@@ -53,6 +55,7 @@ class TaskRequest:
     deadline: float | timedelta | None = None
     metadata: Mapping[str, Any] | None = None
     options: Mapping[str, Any] | None = None
+    stream: bool | None = None
 
 
 class RequestFields(TypedDict, total=False):
@@ -67,6 +70,7 @@ class RequestFields(TypedDict, total=False):
     deadline: float | timedelta | None
     metadata: Mapping[str, Any] | None
     options: Mapping[str, Any] | None
+    stream: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Origin:
     backend: TaskBackend
     limits: Limits
     user_id: str
+    stream: bool = False
     agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -123,9 +128,15 @@ def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, Cl
         metadata=_as_json("metadata", request.metadata or {}),
         session_id=new_id("sess"),
         user_id=origin.user_id,
+        stream=_stream(request, origin),
         deadline_at=time.time() + _seconds(request.deadline, origin.limits),
     )
     return _with_fingerprint(new, request), tools
+
+
+def _stream(request: TaskRequest, origin: Origin) -> bool:
+    wanted = origin.stream if request.stream is None else request.stream
+    return wanted and origin.backend.capabilities.stream
 
 
 def _with_fingerprint(new: NewTask, request: TaskRequest) -> NewTask:
@@ -133,8 +144,13 @@ def _with_fingerprint(new: NewTask, request: TaskRequest) -> NewTask:
     for varies in ("id", "session_id", "deadline_at", "fingerprint"):
         del fields[varies]
     fields["deadline"] = str(request.deadline)
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-    return replace(new, fingerprint=digest)
+    try:
+        said = json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"The request holds text that is not Unicode ({error.reason}).", next_step="correct the text"
+        ) from error
+    return replace(new, fingerprint=hashlib.sha256(said).hexdigest())
 
 
 def _profile(agent: str | None, origin: Origin) -> Mapping[str, Any]:

@@ -5,12 +5,15 @@ A backend is an async context manager; it raises `agentlin_bridge.errors.RemoteE
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from agentlin_bridge.task import ContentItem, RemoteOutcome, TaskObject, TaskStatus, ToolResultItem
+from agentlin_bridge.task import ContentItem, OutputItem, RemoteOutcome, TaskObject, TaskStatus, ToolResultItem
+
+if TYPE_CHECKING:
+    from agentlin_bridge.events import AgentTaskEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class StartRequest:
         previous_remote_id: the last remote task of the session that is continued, if one is.
         output_schema: a JSON Schema the answer should follow.
         options: further parameters of the backend's own API, passed through.
+        stream: whether to follow the round by event stream.
     """
 
     remote_id: str
@@ -42,20 +46,42 @@ class StartRequest:
     previous_remote_id: str | None = None
     output_schema: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PastRound:
+    """A round that ended in tool calls: what the remote said, and the results its calls were given."""
+
+    output: list[OutputItem]
+    results: list[ToolResultItem]
+
+
+ContinuationKind = Literal["results", "nudge", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """A further round: the results for all unanswered calls of the round before."""
+    """A further round.
 
+    Attributes:
+        kind: `results` gives the results for all unanswered calls of the newest past round; `nudge` asks a
+            session whose model failed to go on; `replay` tells everything to a session that knows nothing.
+        history: the rounds that ended in calls, oldest first.
+        content: what the host said at first.
+    """
+
+    kind: ContinuationKind
     remote_id: str
     session_id: str
     user_id: str
     previous_remote_id: str
-    results: list[ToolResultItem]
+    history: list[PastRound]
+    content: list[ContentItem]
     client_tools: list[ToolDefinition] = field(default_factory=list)
     output_schema: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +91,13 @@ class Capabilities:
     client_tools: bool = True
     cancel: bool = True
     delete: bool = True
+    stream: bool = False
     pause: bool = False
     resume: bool = False
+
+
+Listener = Callable[["AgentTaskEvent"], None]
+"""Told each event of a remote task's own stream; never those of its sub-tasks."""
 
 
 class TaskBackend(Protocol):
@@ -80,6 +111,11 @@ class TaskBackend(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """Which of the operations below really work."""
+        ...
+
+    @property
+    def dies_with_its_stream(self) -> bool:
+        """Whether a run ends when the event stream that follows it is lost."""
         ...
 
     @property
@@ -98,8 +134,12 @@ class TaskBackend(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    async def start(self, request: StartRequest) -> TaskObject:
+    async def start(self, request: StartRequest, *, listener: Listener | None = None) -> TaskObject:
         """Run the first round and return the task as it stands when the round ends.
+
+        Args:
+            request: what to run.
+            listener: told the events as they come, where the round is followed by stream.
 
         Raises:
             RemoteUnavailable: nothing was sent.
@@ -107,8 +147,30 @@ class TaskBackend(Protocol):
         """
         ...
 
-    async def proceed(self, continuation: Continuation) -> TaskObject:
-        """Run a further round. Raises like `start`."""
+    async def proceed(self, continuation: Continuation, *, listener: Listener | None = None) -> TaskObject:
+        """Run a further round. Raises like `start`, and:
+
+        Raises:
+            RemoteNotFound: the remote has forgotten the session; nothing was sent.
+        """
+        ...
+
+    def remedy(self, failed: TaskObject | None, tried: Sequence[str]) -> Literal["nudge", "replay"] | None:
+        """How to make up for a round that failed, if there is a way.
+
+        Args:
+            failed: the remote task; None if the remote has forgotten it.
+            tried: the kinds of the rounds since the last that ended in calls, the failed one included.
+        """
+        ...
+
+    def recall(self, notes: Mapping[str, str]) -> None:
+        """What `notes` gave out before a restart."""
+        ...
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What was learned about the remote and is worth knowing after a restart."""
         ...
 
     async def retrieve(self, remote_id: str) -> TaskObject:
@@ -123,8 +185,13 @@ class TaskBackend(Protocol):
         """All remote tasks that match; ends whatever the remote's cursors mean."""
         ...
 
-    async def cancel(self, remote_id: str) -> RemoteOutcome:
-        """Stop a remote task, and say what that really did."""
+    async def cancel(self, remote_id: str, *, stream_closed: bool = False) -> RemoteOutcome:
+        """Stop a remote task, and say what that really did.
+
+        Args:
+            remote_id: the remote task.
+            stream_closed: whether it was followed by an event stream that is closed by now.
+        """
         ...
 
     async def delete(self, remote_id: str) -> RemoteOutcome:

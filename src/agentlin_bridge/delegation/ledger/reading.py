@@ -7,8 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, or_, select
 
-from agentlin_bridge.delegation.ledger.records import CallRecord, CallState, RoundRecord, RoundState, TaskRecord
-from agentlin_bridge.delegation.ledger.schema import calls, rounds, tasks
+from agentlin_bridge.delegation.ledger.records import (
+    CallRecord,
+    CallState,
+    RoundKind,
+    RoundRecord,
+    RoundState,
+    TaskRecord,
+)
+from agentlin_bridge.delegation.ledger.schema import calls, notes, rounds, tasks
 from agentlin_bridge.remote.backend import ToolDefinition
 from agentlin_bridge.task import JsonrpcError, TaskStatus, ToolResult
 
@@ -63,6 +70,12 @@ def versions(connection: Connection, task_ids: Collection[str]) -> Mapping[str, 
     return {row.id: (row.version, TaskStatus(row.status)) for row in connection.execute(query)}
 
 
+def notes_of(connection: Connection, backend: str) -> dict[str, str]:
+    """What a backend noted about its remotes."""
+    query = select(notes.c.name, notes.c.value).where(notes.c.backend == backend)
+    return {row.name: row.value for row in connection.execute(query)}
+
+
 def _rounds(connection: Connection, task_id: str) -> list[RoundRecord]:
     by_seq: dict[int, list[CallRecord]] = {}
     found = select(calls).where(calls.c.task_id == task_id).order_by(calls.c.seq, calls.c.position)
@@ -87,7 +100,9 @@ def _call(row: RowMapping) -> CallRecord:
 def _round(row: RowMapping, its_calls: list[CallRecord]) -> RoundRecord:
     return RoundRecord(
         seq=row["seq"],
+        kind=RoundKind(row["kind"]),
         remote_id=row["remote_id"],
+        session_id=row["session_id"],
         owner=row["owner"],
         fence=row["fence"],
         attempt=row["attempt"],
@@ -115,6 +130,7 @@ def _task(row: RowMapping, its_rounds: list[RoundRecord]) -> TaskRecord:
         metadata=row["metadata"],
         session_id=row["session_id"],
         user_id=row["user_id"],
+        stream=row["stream"],
         status=TaskStatus(row["status"]),
         answer=row["answer"],
         error=None if row["error"] is None else JsonrpcError.model_validate(row["error"]),

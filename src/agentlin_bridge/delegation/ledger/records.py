@@ -28,6 +28,28 @@ class RoundState(StrEnum):
     SETTLED = "settled"
 
 
+class RoundKind(StrEnum):
+    """Why a round is sent.
+
+    START and RESULTS are the rounds every task has: the instructions, then the results for a round's calls.
+    NUDGE asks a remote whose model failed to go on; REPLAY tells a fresh session everything from the ledger.
+    """
+
+    START = "start"
+    RESULTS = "results"
+    NUDGE = "nudge"
+    REPLAY = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class NextRound:
+    """A round about to be claimed: why, and under which ids it will be sent."""
+
+    kind: RoundKind
+    remote_id: str
+    session_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class NewTask:
     """What `create` writes down before anything is sent.
@@ -50,6 +72,7 @@ class NewTask:
     metadata: Mapping[str, Any]
     session_id: str
     user_id: str
+    stream: bool
     deadline_at: float
 
 
@@ -76,7 +99,9 @@ class RoundRecord:
     """One remote task of the chain."""
 
     seq: int
+    kind: RoundKind
     remote_id: str
+    session_id: str
     owner: str
     fence: int
     attempt: int
@@ -109,6 +134,7 @@ class TaskRecord:
     metadata: Mapping[str, Any]
     session_id: str
     user_id: str
+    stream: bool
     status: TaskStatus
     answer: str | None
     error: JsonrpcError | None

@@ -4,12 +4,14 @@ tasks    what was asked, by whom, how it stands
 rounds   one remote task each: its id is written before it is sent; (task_id, seq) being unique is what
          makes one process the one that claims a continuation
 calls    the tool calls of a round, each walking requested -> started -> answered -> delivered
+notes    what a backend learned about its remote and wants to know again after a restart
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -44,6 +46,7 @@ tasks = Table(
     Column("metadata", JSON, nullable=False),
     Column("session_id", String(256), nullable=False),
     Column("user_id", String(256), nullable=False),
+    Column("stream", Boolean, nullable=False),
     Column("status", String(16), nullable=False),
     Column("answer", Text),
     Column("error", JSON),
@@ -63,7 +66,9 @@ rounds = Table(
     metadata,
     Column("task_id", String(128), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
     Column("remote_id", String(256), nullable=False),
+    Column("session_id", String(256), nullable=False),
     Column("owner", String(64), nullable=False),
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -94,4 +99,13 @@ calls = Table(
     Column("started_at", Float),
     Column("answered_at", Float),
     Column("delivered_at", Float),
+)
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("backend", String(64), primary_key=True),
+    Column("name", String(512), primary_key=True),
+    Column("value", String(64), nullable=False),
+    Column("noted_at", Float, nullable=False),
 )

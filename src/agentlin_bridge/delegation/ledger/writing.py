@@ -11,11 +11,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, update
 
 from agentlin_bridge.delegation.ledger import reading
-from agentlin_bridge.delegation.ledger.records import CallState, NewTask, RoundState, TaskRecord
-from agentlin_bridge.delegation.ledger.schema import calls, rounds, tasks
+from agentlin_bridge.delegation.ledger.records import (
+    CallState,
+    NewTask,
+    NextRound,
+    RoundKind,
+    RoundState,
+    TaskRecord,
+)
+from agentlin_bridge.delegation.ledger.schema import calls, notes, rounds, tasks
 from agentlin_bridge.errors import AlreadyAnswered, RequestConflict, TaskNotFound, UnknownCall
 from agentlin_bridge.task import TERMINAL, JsonrpcError, RemoteOutcome, TaskObject, TaskStatus, ToolResult
 
@@ -39,7 +46,7 @@ def create_task(connection: Connection, new: NewTask, *, owner: str) -> tuple[Ta
     connection.execute(
         insert(tasks).values(**row, status=TaskStatus.CREATED, usage={}, version=1, created_at=now, updated_at=now)
     )
-    _claim(connection, new.id, 1, new.id, owner)
+    _claim(connection, new.id, 1, NextRound(RoundKind.START, new.id, new.session_id), owner=owner)
     return _loaded(connection, new.id), True
 
 
@@ -98,8 +105,9 @@ def mark_seen(connection: Connection, task_id: str, seq: int, remote: TaskObject
         return
     delivered = and_(calls.c.task_id == task_id, calls.c.seq == seq - 1, calls.c.state == CallState.ANSWERED)
     connection.execute(update(calls).where(delivered).values(state=CallState.DELIVERED, delivered_at=now))
-    changes = {"session_id": remote.session_id} if remote.session_id else {}
-    _touch(connection, tasks.c.id == task_id, **changes)
+    if remote.session_id:
+        _set_session(connection, task_id, seq, remote.session_id)
+    _touch(connection, tasks.c.id == task_id)
 
 
 def settle_round(
@@ -220,17 +228,46 @@ def claim_continuation(connection: Connection, task_id: str, seq: int, remote_id
     record = _loaded(connection, task_id)
     if record.status.is_terminal or record.current.seq != seq or not record.current.is_answered:
         return False
-    _claim(connection, task_id, seq + 1, remote_id, owner)
+    _claim(connection, task_id, seq + 1, NextRound(RoundKind.RESULTS, remote_id, record.session_id), owner=owner)
     _touch(connection, tasks.c.id == task_id, status=TaskStatus.WORKING)
     return True
 
 
-def _claim(connection: Connection, task_id: str, seq: int, remote_id: str, owner: str) -> None:
+def claim_repair(
+    connection: Connection,
+    task_id: str,
+    seq: int,
+    repair: NextRound,
+    *,
+    failed: TaskObject | None,
+    owner: str,
+) -> bool:
+    """Settle round `seq` as failed (`failed` is what is left of it) and claim the round that makes up for it."""
+    record = _loaded(connection, task_id)
+    if record.status.is_terminal or record.current.seq != seq or record.current.state is RoundState.SETTLED:
+        return False
+    where = and_(rounds.c.task_id == task_id, rounds.c.seq == seq)
+    output = [] if failed is None else [item.model_dump(mode="json", exclude_none=True) for item in failed.output]
+    usage = {} if failed is None else failed.usage or {}
+    settled = {"state": RoundState.SETTLED, "settled_at": time.time(), "status": TaskStatus.FAILED}
+    connection.execute(update(rounds).where(where).values(**settled, output=output, usage=usage))
+    _claim(connection, task_id, seq + 1, repair, owner=owner)
+    _touch(connection, tasks.c.id == task_id, status=TaskStatus.WORKING, session_id=repair.session_id)
+    return True
+
+
+def _set_session(connection: Connection, task_id: str, seq: int, session_id: str) -> None:
+    where = and_(rounds.c.task_id == task_id, rounds.c.seq == seq)
+    connection.execute(update(rounds).where(where).values(session_id=session_id))
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(session_id=session_id))
+
+
+def _claim(connection: Connection, task_id: str, seq: int, claimed: NextRound, *, owner: str) -> None:
     connection.execute(
         insert(rounds).values(
             task_id=task_id,
             seq=seq,
-            remote_id=remote_id,
+            **asdict(claimed),
             owner=owner,
             fence=1,
             attempt=1,
@@ -266,6 +303,13 @@ def bury(connection: Connection, task_id: str) -> None:
     )
     connection.execute(update(rounds).where(rounds.c.task_id == task_id).values(output=[]))
     connection.execute(update(calls).where(calls.c.task_id == task_id).values(arguments="{}", result=None))
+
+
+def note(connection: Connection, backend: str, learned: Mapping[str, str]) -> None:
+    """Keep what a backend learned about its remotes; the newest stands."""
+    for name, value in learned.items():
+        connection.execute(delete(notes).where(notes.c.backend == backend, notes.c.name == name))
+        connection.execute(insert(notes).values(backend=backend, name=name, value=value, noted_at=time.time()))
 
 
 def _call(task_id: str, seq: int, call_id: str) -> ColumnElement[bool]:

@@ -1,46 +1,34 @@
-"""The `agentlin` backend: the documented task API.
-
-Sources: the task API documents and the published client `agentlin_client` 1.14.0. How tool results go back
-is in no document; `ToolResultItem`s in `thought_messages` of the same session are what the client's types
-ask for.
-"""
+"""The `agentlin` backend: Agentlin's task API, in both of its dialects."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
+from urllib.parse import quote
 
 import stamina
 
 from agentlin_bridge.errors import (
+    SERVER_ERROR,
     TASK_NOT_CANCELABLE,
     RemoteError,
     RemoteUnavailable,
     ReplyLost,
     UnsupportedError,
 )
+from agentlin_bridge.remote.agentlin import documented, published
+from agentlin_bridge.remote.agentlin.dialect import Dialect, probe
 from agentlin_bridge.remote.agentlin.endpoint import Endpoint
 from agentlin_bridge.remote.agentlin.faults import raise_error, read_task
+from agentlin_bridge.remote.agentlin.frames import FrameReader
 from agentlin_bridge.remote.agentlin.transport import Transport
-from agentlin_bridge.remote.backend import Capabilities, Continuation, StartRequest, ToolDefinition
-from agentlin_bridge.task import RemoteOutcome, TaskObject, TaskStatus
+from agentlin_bridge.remote.backend import Capabilities, Continuation, Listener, StartRequest
+from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskObject, TaskStatus
 
-_RESERVED = frozenset(
-    {
-        "client_tools",
-        "previous_task_id",
-        "request_id",
-        "session_id",
-        "stream",
-        "structured_output",
-        "task_id",
-        "thought_messages",
-        "user_id",
-        "user_message_content",
-    }
-)
 _PAGE = 100
+_NEVER_STORED = (404, 405, 422)
+"""Answers to a round that tell of another dialect than the one we took, and that stored nothing."""
 
 _repeating = stamina.AsyncRetryingCaller(attempts=3, timeout=10, wait_initial=0.1, wait_max=1).on(
     (RemoteUnavailable, ReplyLost)
@@ -54,18 +42,32 @@ class AgentlinBackend:
     Args:
         endpoint: where it is.
         name: the backend's name in settings and ledger.
+        dialect: how it takes tool results; None finds out before the first task.
         client_id: sent with every task, if set (`AGENTLIN_CLIENT_ID`).
+        user_id: whose tasks `list` asks for; the published server insists on one.
+        can_stream: whether rounds can be followed by event stream.
         notice: what hosts are told before they delegate.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, name: str = "agentlin", client_id: str | None = None, notice: str = ""
+        self,
+        endpoint: Endpoint,
+        *,
+        name: str = "agentlin",
+        dialect: Dialect | None = None,
+        client_id: str | None = None,
+        user_id: str | None = None,
+        can_stream: bool = True,
+        notice: str = "",
     ) -> None:
         self.name = name
         self.notice = notice
-        self.capabilities = Capabilities()
-        self.reserved_options = _RESERVED
+        self.capabilities = Capabilities(stream=can_stream)
+        self.reserved_options = documented.RESERVED
         self._client_id = client_id
+        self._user_id = user_id
+        self._chosen = dialect
+        self._learned: dict[str, str] = {}
         self._transport = Transport(endpoint, headers={"X-Client-ID": client_id} if client_id else {})
 
     async def __aenter__(self) -> Self:
@@ -76,47 +78,123 @@ class AgentlinBackend:
     ) -> None:
         await self._transport.close()
 
-    async def start(self, request: StartRequest) -> TaskObject:
-        body = self._body(request, user_message_content=[_wire(item) for item in request.content])
-        if request.previous_remote_id is not None:
-            body["previous_task_id"] = request.previous_remote_id
-        return await self._round(body)
+    # Dialect ---------------------------------------------------------------------------------------------
 
-    async def proceed(self, continuation: Continuation) -> TaskObject:
-        body = self._body(
-            continuation,
-            user_message_content=[],
-            previous_task_id=continuation.previous_remote_id,
-            thought_messages=[_wire(result) for result in continuation.results],
-        )
-        return await self._round(body)
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """The dialect by base URL."""
+        return dict(self._learned)
 
-    def _body(self, request: StartRequest | Continuation, **fields: Any) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            **request.options,
-            "stream": False,
-            "task_id": request.remote_id,
-            "session_id": request.session_id,
-            "user_id": request.user_id,
-            **fields,
-        }
-        if self._client_id:
-            body.setdefault("client_id", self._client_id)
-        if request.client_tools:
-            body["client_tools"] = [_wire_tool(tool) for tool in request.client_tools]
-        if request.output_schema is not None:
-            body["structured_output"] = dict(request.output_schema)
-        return body
+    def recall(self, notes: Mapping[str, str]) -> None:
+        known = {url: dialect for url, dialect in notes.items() if dialect in tuple(Dialect)}
+        self._learned = {**known, **self._learned}
 
-    async def _round(self, body: Mapping[str, Any]) -> TaskObject:
-        status, payload = await self._transport.round("/tasks", body)
-        return _task(status, payload)
+    async def _dialect(self) -> Dialect:
+        if self._chosen is not None:
+            return self._chosen
+        url = await self._transport.base_url()
+        if url not in self._learned:
+            self._learned[url] = await _repeating(probe, self._transport)
+        return Dialect(self._learned[url])
+
+    async def _is_another_dialect(self, used: Dialect, error: RemoteError) -> bool:
+        """Whether a refusal is explained by the remote speaking another dialect by now; asks it again."""
+        if self._chosen is not None or error.status not in _NEVER_STORED:
+            return False
+        self._learned.pop(await self._transport.base_url(), None)
+        return await self._dialect() is not used
+
+    # Rounds ----------------------------------------------------------------------------------------------
+
+    async def start(self, request: StartRequest, *, listener: Listener | None = None) -> TaskObject:
+        dialect = await self._dialect()
+        try:
+            return await self._start(dialect, request, listener)
+        except RemoteError as error:
+            if not await self._is_another_dialect(dialect, error):
+                raise
+        return await self._start(await self._dialect(), request, listener)
+
+    async def _start(self, dialect: Dialect, request: StartRequest, listener: Listener | None) -> TaskObject:
+        if dialect is Dialect.PUBLISHED:
+            body = published.start_request(request, self._client_id)
+            return await self._round(published.START_PATH, body, request, listener, dialect)
+        return await self._round("/tasks", documented.start_body(request, self._client_id), request, listener, dialect)
+
+    async def proceed(self, continuation: Continuation, *, listener: Listener | None = None) -> TaskObject:
+        dialect = await self._dialect()
+        try:
+            return await self._proceed(dialect, continuation, listener)
+        except RemoteError as error:
+            if not await self._is_another_dialect(dialect, error):
+                raise
+        return await self._proceed(await self._dialect(), continuation, listener)
+
+    async def _proceed(self, dialect: Dialect, continuation: Continuation, listener: Listener | None) -> TaskObject:
+        if dialect is Dialect.DOCUMENTED:
+            body = documented.results_body(continuation, self._client_id)
+            return await self._round("/tasks", body, continuation, listener, dialect)
+        if continuation.kind != "replay":
+            # A server that has lost its memory would silently take the results into an empty session.
+            await self.retrieve(continuation.previous_remote_id)
+        body = published.rpc_request(continuation, self._client_id)
+        return await self._round(published.RPC_PATH, body, continuation, listener, dialect)
+
+    async def _round(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        request: StartRequest | Continuation,
+        listener: Listener | None,
+        dialect: Dialect,
+    ) -> TaskObject:
+        if request.stream:
+            adopt = dialect is Dialect.DOCUMENTED
+            task = await self._streamed(path, body, FrameReader(request.remote_id, adopt_id=adopt), listener)
+        else:
+            task = _task(*await self._transport.round(path, body))
+        if dialect is Dialect.PUBLISHED and task.id != request.remote_id:
+            return _of_subagent(task, request)
+        return task
+
+    async def _streamed(
+        self, path: str, body: Mapping[str, Any], reader: FrameReader, listener: Listener | None
+    ) -> TaskObject:
+        async with self._transport.stream(path, body) as stream:
+            if isinstance(stream, tuple):
+                return _task(*stream)
+            async for chunk in stream:
+                for frame in reader.feed(chunk):
+                    if frame.is_main and frame.event is not None and listener is not None:
+                        listener(frame.event)
+        reader.close()
+        if reader.outcome == "failed":
+            raise_error({"error": (reader.error or JsonrpcError()).model_dump(), "id": reader.request_id}, 200)
+        if reader.task is not None:
+            return reader.task
+        if reader.outcome == "ended":
+            return await self.retrieve(reader.main_id)
+        raise ReplyLost(reader.problem, next_step="retrieve the task to see whether it runs")
+
+    @property
+    def dies_with_its_stream(self) -> bool:
+        return self._is_published
+
+    @property
+    def _is_published(self) -> bool:
+        """Whether the remote is known to speak the published server's dialect."""
+        return Dialect.PUBLISHED in (self._chosen, *self._learned.values())
+
+    def remedy(self, failed: TaskObject | None, tried: Sequence[str]) -> Literal["nudge", "replay"] | None:
+        return published.remedy(failed, tried) if self._is_published else None
+
+    # Control ---------------------------------------------------------------------------------------------
 
     async def retrieve(self, remote_id: str) -> TaskObject:
         return await _repeating(self._get, remote_id)
 
     async def _get(self, remote_id: str) -> TaskObject:
-        return _task(*await self._transport.control("GET", f"/tasks/{remote_id}"))
+        return _task(*await self._transport.control("GET", _path(remote_id)))
 
     async def list(
         self, *, session_id: str | None = None, status: TaskStatus | None = None
@@ -141,20 +219,24 @@ class AgentlinBackend:
             params["starting_after"] = page[-1].id
 
     async def _page(self, params: Mapping[str, Any]) -> Sequence[TaskObject]:
-        status, payload = await self._transport.control("GET", "/tasks", params=params)
+        headers = {"X-User-ID": self._user_id} if self._user_id else {}
+        status, payload = await self._transport.control("GET", "/tasks", params=params, headers=headers)
         page = payload.get("result")
         if status >= 400 or not isinstance(page, list):
             raise_error(payload, status)
         return [read_task({"result": item}, status) for item in page if isinstance(item, dict)]
 
-    async def cancel(self, remote_id: str) -> RemoteOutcome:
-        outcome = await _repeating(self._stop, "POST", f"/tasks/{remote_id}/cancel")
+    async def cancel(self, remote_id: str, *, stream_closed: bool = False) -> RemoteOutcome:
+        if stream_closed and await self._dialect() is Dialect.PUBLISHED:
+            # Closing the stream is the only thing that stops a run there, and it does.
+            return "stopped"
+        outcome = await _repeating(self._stop, "POST", f"{_path(remote_id)}/cancel")
         if outcome == "kept running" and await self._is_over(remote_id):
             return "stopped"
         return outcome
 
     async def delete(self, remote_id: str) -> RemoteOutcome:
-        return await _repeating(self._stop, "DELETE", f"/tasks/{remote_id}")
+        return await _repeating(self._stop, "DELETE", _path(remote_id))
 
     async def _stop(self, method: str, path: str) -> RemoteOutcome:
         status, payload = await self._transport.control(method, path)
@@ -170,7 +252,7 @@ class AgentlinBackend:
 
     async def _is_over(self, remote_id: str) -> bool:
         status = (await self.retrieve(remote_id)).status
-        return status is not None and status.is_terminal
+        return status is not None and (status.is_terminal or status is TaskStatus.INPUT_REQUIRED)
 
     async def pause(self, remote_id: str) -> TaskObject:
         raise UnsupportedError("This backend cannot pause tasks.", next_step="cancel the task, or let it run")
@@ -179,19 +261,18 @@ class AgentlinBackend:
         raise UnsupportedError("This backend cannot resume tasks.", next_step="create a new task")
 
 
+def _path(remote_id: str) -> str:
+    return f"/tasks/{quote(remote_id, safe='')}"
+
+
 def _task(status: int, payload: Mapping[str, Any]) -> TaskObject:
     if status >= 400:
         raise_error(payload, status)
     return read_task(payload, status)
 
 
-def _wire(item: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = item.model_dump(mode="json", exclude_none=True)
-    return fields
-
-
-def _wire_tool(tool: ToolDefinition) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
-    }
+def _of_subagent(task: TaskObject, request: StartRequest | Continuation) -> TaskObject:
+    """The published server answers with the task of a subagent that failed; ours stays `created` there for ever."""
+    reason = task.error.message if task.error is not None else f"it is {task.status}"
+    error = JsonrpcError(code=SERVER_ERROR, message=f"A subagent of the remote agent failed: {reason}")
+    return TaskObject(id=request.remote_id, session_id=request.session_id, status=TaskStatus.FAILED, error=error)

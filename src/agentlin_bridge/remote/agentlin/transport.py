@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+import anyio
 import httpx
 
 from agentlin_bridge.errors import RemoteProtocolError, RemoteUnavailable, ReplyLost
@@ -18,7 +20,19 @@ ANSWER_LIMIT = 64 * 1024 * 1024
 CONTROL_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 5.0
 
+STREAM_IDLE = 60.0
+"""Seconds without a byte after which an event stream counts as lost; the published server pings every 15."""
+
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
 Answer = tuple[int, Mapping[str, Any]]
+
+
+class _Request(NamedTuple):
+    client: httpx.AsyncClient
+    method: str
+    path: str
+    arguments: dict[str, Any]
 
 
 class Transport:
@@ -36,7 +50,8 @@ class Transport:
         )
         self._rounds = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT, write=CONTROL_TIMEOUT),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=5),
+            # A round on a connection that the server is about to close would be lost: each opens its own.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             headers=dict(headers),
             trust_env=trust_env,
         )
@@ -46,64 +61,122 @@ class Transport:
         await self._control.aclose()
         await self._rounds.aclose()
 
-    async def control(self, method: str, path: str, *, params: Mapping[str, Any] | None = None) -> Answer:
-        """Send a control request (retrieve, list, cancel, delete).
+    async def base_url(self) -> str:
+        """Where requests go now."""
+        return (await self._endpoint.resolve()).base_url
+
+    async def control(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a control request (retrieve, list, cancel, delete, probe).
 
         Raises:
             RemoteUnavailable: nothing was sent.
             ReplyLost: no answer came.
             RemoteProtocolError: the answer is no JSON object.
         """
-        return await self._send(self._control, method, path, params=params)
+        arguments = {"params": params, "json": json, "headers": headers or {}}
+        async with self._sending(_Request(self._control, method, path, arguments)) as response:
+            return await _read(response)
 
     async def round(self, path: str, body: Mapping[str, Any]) -> Answer:
         """Send a round and wait, without a time limit, for its end. Raises like `control`."""
-        return await self._send(self._rounds, "POST", path, json=body)
+        async with self._sending(_Request(self._rounds, "POST", path, {"json": body, "headers": {}})) as response:
+            return await _read(response)
 
-    async def _send(self, client: httpx.AsyncClient, method: str, path: str, **arguments: Any) -> Answer:
-        address = await self._endpoint.resolve()
+    @asynccontextmanager
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Answer | AsyncIterator[bytes]]:
+        """Send a round and read its event stream; an answer that is no stream is given as a whole.
+
+        Leaving it closes the stream. Raises like `control`; a stream that is silent for `STREAM_IDLE`
+        seconds counts as lost.
+        """
+        headers = {"Accept": "text/event-stream"}
+        async with self._sending(_Request(self._rounds, "POST", path, {"json": body, "headers": headers})) as response:
+            if response.headers.get("content-type", "").startswith("text/event-stream") and response.is_success:
+                yield _chunks(response)
+            else:
+                yield await _read(response)
+
+    @asynccontextmanager
+    async def _sending(self, request: _Request) -> AsyncIterator[httpx.Response]:
+        async with AsyncExitStack() as stack:
+            address = await self._endpoint.resolve()
+            with _as_our_errors(address):
+                yield await self._answered(stack, address, request)
+
+    async def _answered(self, stack: AsyncExitStack, address: Address, request: _Request) -> httpx.Response:
+        """The response, from another address if this one is gone or has a new key by now."""
         try:
-            status, payload = await self._once(client, address, method, path, **arguments)
-        except RemoteUnavailable:
+            response = await _open(stack, address, request)
+        except _NOTHING_SENT:
             renewed = await self._endpoint.renew(address)
             if renewed is None:
                 raise
-            return await self._once(client, renewed, method, path, **arguments)
-        if status == 401 and (renewed := await self._endpoint.renew(address)) is not None and renewed != address:
-            return await self._once(client, renewed, method, path, **arguments)
-        return status, payload
+            return await _open(stack, renewed, request)
+        if response.status_code == 401:
+            renewed = await self._endpoint.renew(address)
+            if renewed is not None and renewed != address:
+                return await _open(stack, renewed, request)
+        return response
 
-    async def _once(
-        self, client: httpx.AsyncClient, address: Address, method: str, path: str, **arguments: Any
-    ) -> Answer:
-        headers = {"Authorization": f"Bearer {address.api_key.get_secret_value()}"} if address.api_key else {}
-        url = address.base_url.rstrip("/") + path
-        try:
-            for _ in range(2):
-                async with client.stream(method, url, headers=headers, **arguments) as response:
-                    location = response.headers.get("location")
-                    if response.is_redirect and location:
-                        url = _same_origin(url, location)
-                        continue
-                    return await _read(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise RemoteUnavailable(
-                f"The remote at {address.base_url} cannot be reached: {str(error) or type(error).__name__}.",
-                next_step="check that it runs and that AGENTLIN_BASE_URL is right",
-            ) from error
-        except httpx.InvalidURL as error:
-            raise RemoteUnavailable(
-                f"{address.base_url} is not a usable URL: {error}.", next_step="correct AGENTLIN_BASE_URL"
-            ) from error
-        except httpx.HTTPError as error:
+
+async def _open(stack: AsyncExitStack, address: Address, request: _Request) -> httpx.Response:
+    key = {"Authorization": f"Bearer {address.api_key.get_secret_value()}"} if address.api_key else {}
+    arguments = {**request.arguments, "headers": {**request.arguments["headers"], **key}}
+    url = address.base_url.rstrip("/") + request.path
+    for _ in range(2):
+        opening = request.client.stream(request.method, url, **arguments)
+        response = await stack.enter_async_context(opening)
+        location = response.headers.get("location")
+        if not (response.is_redirect and location):
+            return response
+        url = _same_origin(url, location)
+    raise RemoteProtocolError(
+        f"The remote at {address.base_url} redirects in a circle.", next_step="check AGENTLIN_BASE_URL"
+    )
+
+
+@contextmanager
+def _as_our_errors(address: Address) -> Iterator[None]:
+    try:
+        yield
+    except _NOTHING_SENT as error:
+        raise RemoteUnavailable(
+            f"The remote at {address.base_url} cannot be reached: {str(error) or type(error).__name__}.",
+            next_step="check that it runs and that AGENTLIN_BASE_URL is right",
+        ) from error
+    except httpx.InvalidURL as error:
+        raise RemoteUnavailable(
+            f"{address.base_url} is not a usable URL: {error}.", next_step="correct AGENTLIN_BASE_URL"
+        ) from error
+    except httpx.HTTPError as error:
+        raise ReplyLost(
+            f"The connection to {address.base_url} broke before the answer came: {str(error) or type(error).__name__}.",
+            next_step="retrieve the task to see whether it runs",
+        ) from error
+
+
+async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    chunks = response.aiter_bytes()
+    while True:
+        chunk = None
+        with anyio.move_on_after(STREAM_IDLE):
+            chunk = await anext(chunks, b"")
+        if chunk is None:
             raise ReplyLost(
-                f"The connection to {address.base_url} broke before the answer came: "
-                f"{str(error) or type(error).__name__}.",
+                f"The event stream was silent for {STREAM_IDLE:.0f} seconds.",
                 next_step="retrieve the task to see whether it runs",
-            ) from error
-        raise RemoteProtocolError(
-            f"The remote at {address.base_url} redirects in a circle.", next_step="check AGENTLIN_BASE_URL"
-        )
+            )
+        if not chunk:
+            return
+        yield chunk
 
 
 def _same_origin(url: str, location: str) -> str:

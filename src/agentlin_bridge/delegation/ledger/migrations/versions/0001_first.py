@@ -1,4 +1,4 @@
-"""The first ledger: tasks, rounds, calls."""
+"""The first ledger: tasks, rounds, calls, notes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("metadata", sa.JSON, nullable=False),
         sa.Column("session_id", sa.String(256), nullable=False),
         sa.Column("user_id", sa.String(256), nullable=False),
+        sa.Column("stream", sa.Boolean, nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("answer", sa.Text),
         sa.Column("error", sa.JSON),
@@ -42,7 +43,9 @@ def upgrade() -> None:
         "rounds",
         sa.Column("task_id", sa.String(128), sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("seq", sa.Integer, primary_key=True),
+        sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("remote_id", sa.String(256), nullable=False),
+        sa.Column("session_id", sa.String(256), nullable=False),
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("fence", sa.Integer, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
@@ -71,4 +74,11 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Float),
         sa.Column("answered_at", sa.Float),
         sa.Column("delivered_at", sa.Float),
+    )
+    op.create_table(
+        "notes",
+        sa.Column("backend", sa.String(64), primary_key=True),
+        sa.Column("name", sa.String(512), primary_key=True),
+        sa.Column("value", sa.String(64), nullable=False),
+        sa.Column("noted_at", sa.Float, nullable=False),
     )

@@ -1,0 +1,1 @@
+"""The MCP host side: six tools over the core, served on stdio."""
