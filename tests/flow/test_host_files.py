@@ -48,7 +48,8 @@ async def called(host: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     result = await host.call_tool(tool, arguments)
     assert not result.is_error, result.content
     assert result.structured_content is not None
-    return result.structured_content
+    structured: dict[str, Any] = result.structured_content
+    return structured
 
 
 def test_there_is_a_file_for_each_host() -> None:

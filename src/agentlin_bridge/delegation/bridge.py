@@ -36,6 +36,7 @@ from agentlin_bridge.errors import (
     RemoteNotFound,
 )
 from agentlin_bridge.events import Progress
+from agentlin_bridge.events.progress import TEXT_LIMIT
 from agentlin_bridge.remote.backend import Capabilities, TaskBackend
 from agentlin_bridge.task import Task, TaskStatus, ToolResult
 
@@ -389,6 +390,8 @@ class TaskBridge:
                 changed = self._changes.next(record.id)
                 task = await self._view(await self._load(record.id))
                 progress = replace(self._board.progress(record.id), status=task.status)
+                if task.answer is not None:
+                    progress = replace(progress, text=task.answer[-TEXT_LIMIT:])
                 if progress != shown:
                     shown = progress
                     yield progress

@@ -46,7 +46,7 @@ class ProgressBoard:
 
     def listener(self, task_id: str) -> Listener:
         """What a backend tells the events of a round to, from its first on."""
-        self._progress.pop(task_id, None)
+        self._progress[task_id] = Progress(step=self.progress(task_id).step)
 
         def listen(event: AgentTaskEvent) -> None:
             self._set(task_id, advance(self.progress(task_id), event))
@@ -54,8 +54,9 @@ class ProgressBoard:
         return listen
 
     def forget(self, task_id: str) -> None:
-        """The task is over."""
-        self._progress.pop(task_id, None)
+        """The task is over. Who still watches it may want to see how far it came."""
+        if task_id not in self._watched:
+            self._progress.pop(task_id, None)
 
     @contextmanager
     def watching(self, task_id: str) -> Iterator[None]:
@@ -68,6 +69,7 @@ class ProgressBoard:
             self._watched[task_id] -= 1
             if not self._watched[task_id]:
                 del self._watched[task_id]
+                self._progress.pop(task_id, None)
 
     async def run(self) -> None:
         """Look at watched tasks until cancelled."""

@@ -41,7 +41,7 @@ class Frame(NamedTuple):
 
     Attributes:
         error: the envelope's error. In a sub-task's frame it is the sub-task's.
-        is_main: whether the event is the main task's own; all others are its sub-tasks'.
+        is_main: whether it is about the main task, or the request itself; all others are about sub-tasks.
     """
 
     event: AgentTaskEvent | None
@@ -101,7 +101,9 @@ class FrameReader:
         self._is_closed = True
         garbage = self.garbage
         rest = self._lines.rest()
-        message = (self._sse.decode(rest.decode("utf-8", "replace")) if rest else None) or self._sse.decode("")
+        if rest:
+            self._sse.decode(rest.decode("utf-8", "replace"))
+        message = self._sse.decode("")
         if message is not None:
             frames += self._frames(message.data)
         is_half = not frames and (bool(rest) or self.garbage > garbage)
