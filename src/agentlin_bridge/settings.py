@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     database: str = Field("", validation_alias="AGENTLIN_BRIDGE_DATABASE")
     model: str | None = Field(None, validation_alias="AGENTLIN_BRIDGE_MODEL")
     dialect: Literal["documented", "published"] | None = Field(None, validation_alias="AGENTLIN_BRIDGE_DIALECT")
+    server_tools: Literal["all", "none"] = Field("all", validation_alias="AGENTLIN_BRIDGE_SERVER_TOOLS")
     config_file: Path | None = Field(None, validation_alias="AGENTLIN_BRIDGE_CONFIG")
 
     @field_validator("base_url")

@@ -41,6 +41,7 @@ def build_backend(settings: Settings) -> TaskBackend:
         dialect=None if settings.dialect is None else Dialect(settings.dialect),
         client_id=settings.client_id,
         user_id=settings.user_id or "local",
+        server_tools=settings.server_tools == "all",
     )
 
 

@@ -224,12 +224,20 @@ async def test_ending_an_unknown_task(name: str, operation: str) -> None:
             await getattr(backend, operation)("task_1")
 
 
-async def test_pause_and_resume_say_that_they_cannot() -> None:
-    backend = backend_at("http://127.0.0.1:1/v1")
-    for operation in (backend.pause, backend.resume):
-        with pytest.raises(UnsupportedError, match=r"cannot .* Next: "):
-            await operation("task_1")
-    assert not backend.capabilities.pause
+@pytest.mark.parametrize("operation", ["pause", "resume"])
+async def test_pause_and_resume_say_what_happened(operation: str) -> None:
+    unable = [recorded(f"{operation}_working"), Answer(405, {"detail": "no"})]
+    for answer in unable:
+        async with playing(answer) as player, backend_at(player.base_url) as backend:
+            with pytest.raises(UnsupportedError, match=rf"The remote cannot {operation} this task .* Next: "):
+                await getattr(backend, operation)("task_1")
+        assert (player.seen[0].method, player.seen[0].url) == ("POST", f"/v1/tasks/task_1/{operation}")
+    async with playing(recorded(f"{operation}_unknown")) as player, backend_at(player.base_url) as backend:
+        with pytest.raises(RemoteNotFound):
+            await getattr(backend, operation)("task_1")
+    paused = Answer(body={"object": "task", "id": "task_1", "status": "paused"})
+    async with playing(paused) as player, backend_at(player.base_url) as backend:
+        assert (await getattr(backend, operation)("task_1")).status is TaskStatus.PAUSED
 
 
 def pages(player: Player) -> list[str]:

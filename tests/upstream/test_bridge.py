@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from anyio.abc import SocketStream
 
 from agentlin_bridge import Limits, Task, TaskBridge, TaskStatus, ToolResult
 from agentlin_bridge.remote.agentlin.backend import AgentlinBackend
@@ -190,6 +192,18 @@ async def test_a_run_lost_with_the_servers_memory_is_started_again(opened: Opene
         assert completed(await bridge.wait(task.id)) == "Answer to: hold on"
 
 
+@pytest.mark.parametrize("tools", [[], [get_weather]])
+async def test_one_setting_takes_the_servers_own_tools_away(
+    upstream: Upstream, tmp_path: Path, tools: list[Any]
+) -> None:
+    backend = AgentlinBackend(FixedEndpoint(Address(upstream.base_url)), server_tools=False)
+    with anyio.fail_after(60):
+        async with TaskBridge(backend, ledger=tmp_path / "ledger.sqlite3") as bridge:
+            completed(await bridge.run("weather Paris" if tools else "Say hello", client_tools=tools))
+    for asked in upstream.model.requests:
+        assert set(asked.tools) == {tool.__name__ for tool in tools}
+
+
 async def test_the_dialect_is_remembered(opened: Opened, upstream: Upstream) -> None:
     async with opened() as bridge:
         await bridge.run("Say hello")
@@ -221,6 +235,48 @@ async def test_cancelling_a_streamed_run_stops_it(opened: Opened, upstream: Upst
         completed(await bridge.run("sleep 0.8"))
         assert (await bridge._backend.retrieve(task.id)).status is TaskStatus.CREATED
     assert len(upstream.model.of(task.id)) == 1
+
+
+@asynccontextmanager
+async def cutting_proxy(base_url: str, after: int) -> AsyncIterator[str]:
+    """A way to the server whose first streamed answer breaks off after so many bytes."""
+    host, port = base_url.removeprefix("http://").removesuffix("/v1").split(":")
+    cuts = [after]
+
+    async def relay(source: SocketStream, target: SocketStream, *, answers: bool) -> None:
+        passed = 0
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            async for chunk in source:
+                passed += len(chunk)
+                if answers and cuts and passed > cuts[0] and b"data: " in chunk:
+                    cuts.pop()
+                    break
+                await target.send(chunk)
+        await target.aclose()
+        await source.aclose()
+
+    async def serve(client: SocketStream) -> None:
+        async with await anyio.connect_tcp(host, int(port)) as server, anyio.create_task_group() as group:
+            group.start_soon(partial(relay, client, server, answers=False))
+            await relay(server, client, answers=True)
+            group.cancel_scope.cancel()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, serve)
+        yield f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/v1"
+        group.cancel_scope.cancel()
+
+
+async def test_a_cut_stream_kills_the_run_and_it_is_made_up_for(upstream: Upstream, tmp_path: Path) -> None:
+    async with cutting_proxy(upstream.base_url, after=600) as url:
+        backend = AgentlinBackend(FixedEndpoint(Address(url)))
+        bridge = TaskBridge(backend, ledger=tmp_path / "ledger.sqlite3", stream=True, limits=Limits(settle=1))
+        with anyio.fail_after(60):
+            async with bridge:
+                task = await bridge.run("weather Paris", client_tools=[get_weather])
+    assert completed(task) == "Results: sunny in Paris"
+    assert len({asked.session_id for asked in upstream.model.requests}) <= 2
 
 
 async def test_progress_in_both_modes(opened: Opened, upstream: Upstream, stream: bool) -> None:
@@ -266,7 +322,7 @@ async def test_without_the_packages_own_error_bodies(start_upstream: StartUpstre
     with anyio.fail_after(60):
         async with TaskBridge(backend, ledger=tmp_path / "ledger.sqlite3") as bridge:
             assert completed(await bridge.run("weather Paris", client_tools=[get_weather])) == "Results: sunny in Paris"
-            refused = await bridge.run("x", options={"client_id": 7})
+            refused = await bridge.run("x", options={"history_messages": [{"nonsense": 1}]})
     assert refused.status is TaskStatus.FAILED
     assert refused.error is not None
     assert "HTTP 422" in refused.error.message

@@ -104,11 +104,7 @@ def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, Cl
             f"The backend {origin.backend.name!r} cannot call client tools.", next_step="leave them out"
         )
     options = {**_profile(request.agent, origin), **(request.options or {})}
-    if reserved := sorted(origin.backend.reserved_options & options.keys()):
-        raise InvalidRequestError(
-            f"The bridge sets {', '.join(reserved)} itself; as options they cannot be used.",
-            next_step="use the arguments of create",
-        )
+    origin.backend.check_options(options)
     if request.output_schema is not None and (problem := schema_problem(request.output_schema)):
         raise InvalidRequestError(f"The output_schema is no valid JSON Schema: {problem}.", next_step="correct it")
     content = [TextContentItem(text=request.instructions), *_attachments(request.attachments)]

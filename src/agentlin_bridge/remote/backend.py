@@ -118,9 +118,12 @@ class TaskBackend(Protocol):
         """Whether a run ends when the event stream that follows it is lost."""
         ...
 
-    @property
-    def reserved_options(self) -> frozenset[str]:
-        """Option names the bridge sets itself and a caller must not."""
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Check the options of a request before anything is created.
+
+        Raises:
+            InvalidRequestError: one of them cannot be used.
+        """
         ...
 
     @property

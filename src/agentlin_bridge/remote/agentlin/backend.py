@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
 import stamina
@@ -12,6 +13,7 @@ import stamina
 from agentlin_bridge.errors import (
     SERVER_ERROR,
     TASK_NOT_CANCELABLE,
+    TASK_NOT_PAUSABLE,
     RemoteError,
     RemoteUnavailable,
     ReplyLost,
@@ -22,18 +24,32 @@ from agentlin_bridge.remote.agentlin.dialect import Dialect, probe
 from agentlin_bridge.remote.agentlin.endpoint import Endpoint
 from agentlin_bridge.remote.agentlin.faults import raise_error, read_task
 from agentlin_bridge.remote.agentlin.frames import FrameReader
+from agentlin_bridge.remote.agentlin.options import check_options, server_tools_off
 from agentlin_bridge.remote.agentlin.transport import Transport
 from agentlin_bridge.remote.backend import Capabilities, Continuation, Listener, StartRequest
 from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskObject, TaskStatus
+
+P = ParamSpec("P")
+R = TypeVar("R", StartRequest, Continuation)
+T = TypeVar("T")
 
 _PAGE = 100
 _NEVER_STORED = (404, 405, 422)
 """Answers to a round that tell of another dialect than the one we took, and that stored nothing."""
 
-_repeating = stamina.AsyncRetryingCaller(attempts=3, timeout=10, wait_initial=0.1, wait_max=1).on(
-    (RemoteUnavailable, ReplyLost)
-)
-"""For requests that may be sent again without a second effect."""
+_REPEATABLE = (RemoteUnavailable, ReplyLost)
+_again = stamina.AsyncRetryingCaller(attempts=2, timeout=10, wait_initial=0.1, wait_max=1).on(_REPEATABLE)
+
+
+async def _repeating(request: Callable[P, Awaitable[T]], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+    """Send a request that may be sent again without a second effect, three times at most.
+
+    The retries are stamina's; the first try is not, because its machinery costs a fifth of a request.
+    """
+    try:
+        return await request(*arguments, **keywords)
+    except _REPEATABLE:
+        return await _again(request, *arguments, **keywords)
 
 
 class AgentlinBackend:
@@ -45,6 +61,8 @@ class AgentlinBackend:
         dialect: how it takes tool results; None finds out before the first task.
         client_id: sent with every task, if set (`AGENTLIN_CLIENT_ID`).
         user_id: whose tasks `list` asks for; the published server insists on one.
+        server_tools: whether the agent may use its server's own tools; on the published server those are a
+            shell, file access and a code interpreter.
         can_stream: whether rounds can be followed by event stream.
         notice: what hosts are told before they delegate.
     """
@@ -57,13 +75,14 @@ class AgentlinBackend:
         dialect: Dialect | None = None,
         client_id: str | None = None,
         user_id: str | None = None,
+        server_tools: bool = True,
         can_stream: bool = True,
         notice: str = "",
     ) -> None:
         self.name = name
         self.notice = notice
         self.capabilities = Capabilities(stream=can_stream)
-        self.reserved_options = documented.RESERVED
+        self._server_tools = server_tools
         self._client_id = client_id
         self._user_id = user_id
         self._chosen = dialect
@@ -104,9 +123,19 @@ class AgentlinBackend:
         self._learned.pop(await self._transport.base_url(), None)
         return await self._dialect() is not used
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        check_options(options)
+
+    def _safe(self, request: R) -> R:
+        if self._server_tools or "allowed_tools" in request.options:
+            return request
+        allowed = server_tools_off([tool.name for tool in request.client_tools])
+        return replace(request, options={**request.options, "allowed_tools": allowed})
+
     # Rounds ----------------------------------------------------------------------------------------------
 
     async def start(self, request: StartRequest, *, listener: Listener | None = None) -> TaskObject:
+        request = self._safe(request)
         dialect = await self._dialect()
         try:
             return await self._start(dialect, request, listener)
@@ -122,6 +151,7 @@ class AgentlinBackend:
         return await self._round("/tasks", documented.start_body(request, self._client_id), request, listener, dialect)
 
     async def proceed(self, continuation: Continuation, *, listener: Listener | None = None) -> TaskObject:
+        continuation = self._safe(continuation)
         dialect = await self._dialect()
         try:
             return await self._proceed(dialect, continuation, listener)
@@ -255,10 +285,22 @@ class AgentlinBackend:
         return status is not None and (status.is_terminal or status is TaskStatus.INPUT_REQUIRED)
 
     async def pause(self, remote_id: str) -> TaskObject:
-        raise UnsupportedError("This backend cannot pause tasks.", next_step="cancel the task, or let it run")
+        return await _repeating(self._moved, remote_id, "pause")
 
     async def resume(self, remote_id: str) -> TaskObject:
-        raise UnsupportedError("This backend cannot resume tasks.", next_step="create a new task")
+        return await _repeating(self._moved, remote_id, "resume")
+
+    async def _moved(self, remote_id: str, verb: str) -> TaskObject:
+        status, payload = await self._transport.control("POST", f"{_path(remote_id)}/{verb}")
+        try:
+            return _task(status, payload)
+        except RemoteError as error:
+            if error.remote_code == TASK_NOT_PAUSABLE or status in (405, 501):
+                raise UnsupportedError(
+                    f"The remote cannot {verb} this task ({error.message}).",
+                    next_step="cancel the task, or let it run",
+                ) from error
+            raise
 
 
 def _path(remote_id: str) -> str:

@@ -11,22 +11,6 @@ from typing import Any
 
 from agentlin_bridge.remote.backend import Continuation, StartRequest, ToolDefinition
 
-RESERVED = frozenset(
-    {
-        "client_tools",
-        "previous_task_id",
-        "request_id",
-        "session_id",
-        "stream",
-        "structured_output",
-        "task_id",
-        "thought_messages",
-        "user_id",
-        "user_message_content",
-    }
-)
-"""Parameters of the create request that the bridge sets itself."""
-
 
 def start_body(request: StartRequest, client_id: str | None) -> dict[str, Any]:
     """The create request of a first round."""

@@ -1,6 +1,6 @@
 """How fast a round's event stream is read, and whether reading it keeps memory flat.
 
-    python benchmarks/events.py [--events N] [--repeat N]
+    python benchmarks/event_decoding.py [--events N] [--repeat N]
 
 Every decoder reads the same text deltas of 232 bytes in chunks of 4 KiB; what counts is its best CPU time.
 The exit code is 1 if our typed events come at less than half the rate of httpx-sse with json, or if memory
