@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from agentlin_bridge.events import Progress, advance, parse_event
-from agentlin_bridge.events.progress import STATUS_OF, TEXT_LIMIT
+from agentlin_bridge.events.progress import STATUS_OF, TEXT_LIMIT, progress_of
 from agentlin_bridge.remote.agentlin.frames import FrameReader
-from agentlin_bridge.task import TaskStatus
+from agentlin_bridge.task import TaskObject, TaskStatus
 from tests.events.streams import RECORDINGS, delta, event
 
 
@@ -112,3 +112,28 @@ def test_a_recorded_run() -> None:
     assert list(dict.fromkeys(tools)) == [None, "echo_tool"]
     assert tools[-1] is None
     assert list(dict.fromkeys(steps)) == [None, 1, 2]
+
+
+def test_a_task_object_shows_most_of_it() -> None:
+    def said(text: str) -> dict[str, Any]:
+        return {"type": "message", "message_content": text}
+
+    def asked(call_id: str) -> dict[str, Any]:
+        return {"type": "tool_call", "call_id": call_id, "name": f"tool_{call_id}"}
+
+    def answered(call_id: str) -> dict[str, Any]:
+        return {"type": "tool_result", "call_id": call_id}
+
+    def shown(
+        *output: dict[str, Any], status: str | None = "working"
+    ) -> tuple[TaskStatus, int | None, str, str | None]:
+        progress = progress_of(TaskObject.model_validate({"id": "t", "status": status, "output": list(output)}))
+        return progress.status, progress.step, progress.text, progress.tool
+
+    working = TaskStatus.WORKING
+    assert shown(status=None) == (working, None, "", None)
+    assert shown(said("x")) == (working, 1, "x", None)
+    assert shown(asked("a"), asked("b")) == (working, 1, "", "tool_b")
+    assert shown(asked("a"), asked("b"), answered("b")) == (working, 1, "", "tool_a")
+    turns = [asked("a"), answered("a"), asked("b"), answered("b"), said("y" * 3000)]
+    assert shown(*turns, status="completed") == (TaskStatus.COMPLETED, 3, "y" * TEXT_LIMIT, None)

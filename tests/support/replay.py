@@ -65,15 +65,17 @@ class Player:
 
 
 @asynccontextmanager
-async def playing(*answers: Answer) -> AsyncIterator[Player]:
-    """Play answers back while entered."""
+async def playing(*answers: Answer, certificate: Path | None = None) -> AsyncIterator[Player]:
+    """Play answers back while entered; over TLS if there is a certificate."""
     listener = socket.create_server(("127.0.0.1", 0))
-    player = Player(list(answers), f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+    scheme = "http" if certificate is None else "https"
+    player = Player(list(answers), f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/v1")
     methods = ["GET", "POST", "DELETE"]
     app = Starlette(routes=[Route("/{path:path}", player._answer, methods=methods)])
-    server = uvicorn.Server(
-        uvicorn.Config(app, lifespan="off", log_config=None, ws="none", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, ws="none", timeout_graceful_shutdown=1, ssl_certfile=certificate
     )
+    server = uvicorn.Server(config)
     server.capture_signals = nullcontext  # type: ignore[assignment,method-assign]  # pytest has its own handlers
     with listener, anyio.fail_after(20):
         async with listening(server, listener):
