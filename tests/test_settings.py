@@ -59,6 +59,8 @@ def test_which_backend(
         ({"AGENTLIN_BASE_URL": "http://127.0.0.1:99999/v1"}, "AGENTLIN_BASE_URL: Port out of range"),
         ({"AGENTLIN_BASE_URL": "http://127.0.0.1:0/v1"}, "is not an http"),
         ({"AGENTLIN_BASE_URL": "https://me:secret@host/v1"}, "must not carry credentials; put the key"),
+        ({"AGENTLIN_API_KEY": "secret\nkey"}, "AGENTLIN_API_KEY: the key holds characters"),
+        ({"AGENTLIN_API_KEY": "secrét"}, "AGENTLIN_API_KEY: the key holds characters"),
         ({"AGENTLIN_BRIDGE_MODEL": "openai:gpt"}, "embedded server of this version runs no models"),
     ],
 )
@@ -71,6 +73,13 @@ def test_half_a_configuration_is_an_error(
         TaskBridge.from_env()
     assert raised.value.next_step
     assert "secret" not in str(raised.value)
+
+
+def test_a_key_from_a_file_may_end_in_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTLIN_API_KEY", " key\n")
+    key = load_settings().api_key
+    assert key is not None
+    assert key.get_secret_value() == "key"
 
 
 def test_the_key_is_nowhere_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +97,9 @@ def test_the_example_file_names_every_limit_with_its_default(monkeypatch: pytest
     config = load_settings().load_config()
     assert config.limits == Config().limits
     assert config.limits.model_fields_set == set(type(config.limits).model_fields)
+    assert config.mcp == Config().mcp
+    assert config.mcp.model_fields_set == set(type(config.mcp).model_fields)
+    assert config.client_tools["run_query"].parameters["required"] == ["sql"]
     assert config.agents == {"reader": {"disallowed_tools": ["Bash", "Write", "Edit"]}}
 
 
@@ -103,6 +115,8 @@ def test_a_file_in_the_working_directory_counts(tmp_path: Path) -> None:
         (None, "names .*missing.toml, which does not exist"),
         ("[limits", "cannot be read: "),
         ("[limits]\nsettle = -1", "limits.settle: Input should be greater"),
+        ('[mcp]\nprefix = "a b"', "mcp.prefix: String should match"),
+        ("[client_tools.x]\nhandler = 1", "client_tools.x.handler: Extra inputs"),
         ("[limit]\nsettle = 1", "limit: Extra inputs are not permitted"),
         (b"\xff\xfe", "cannot be read: "),
     ],

@@ -127,7 +127,13 @@ class RemoteUnavailable(RemoteError):
 
 
 class ReplyLost(RemoteError):
-    """The request may have arrived but its answer did not. Look it up by id; never resend blindly."""
+    """The request may have arrived but its answer did not. Look it up by id; never resend blindly.
+
+    Attributes:
+        remote_id: the id the remote gave the task, if it had told it before it was lost.
+    """
+
+    remote_id: str | None = None
 
 
 class RemoteRefused(RemoteError):

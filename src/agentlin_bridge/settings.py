@@ -32,18 +32,47 @@ class BackendName(StrEnum):
     EMBEDDED = "embedded"
 
 
+class McpConfig(BaseModel):
+    """How the MCP server shows itself.
+
+    Attributes:
+        prefix: what its tools' names begin with.
+        ask_host: whether every task carries `ask_host(request)`.
+        ask_user: whether every task carries `ask_user(question)`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    prefix: str = Field("agentlin_", pattern=r"^[A-Za-z0-9_-]{0,20}$")
+    ask_host: bool = True
+    ask_user: bool = True
+
+
+class ToolSpec(BaseModel):
+    """A client tool that a host's model executes, and may offer by its name alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    description: str = ""
+    parameters: dict[str, Any] = {"type": "object", "properties": {}}
+
+
 class Config(BaseModel):
     """The TOML file.
 
     Attributes:
         limits: bounds on time, size and concurrency.
         agents: agent profiles: per name, parameters of the backend's create request.
+        client_tools: client tools by name.
+        mcp: how the MCP server shows itself.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     limits: Limits = Limits()
     agents: dict[str, dict[str, Any]] = {}
+    client_tools: dict[str, ToolSpec] = {}
+    mcp: McpConfig = McpConfig()
 
 
 class Settings(BaseSettings):
@@ -73,6 +102,16 @@ class Settings(BaseSettings):
             if parts.username or parts.password:
                 raise ValueError("a URL must not carry credentials; put the key into AGENTLIN_API_KEY")
         return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        key = value.get_secret_value().strip()
+        if not key.isascii() or not key.isprintable() or " " in key or not key:
+            raise ValueError("the key holds characters that no key has; set it again")
+        return SecretStr(key)
 
     @property
     def backend(self) -> BackendName:

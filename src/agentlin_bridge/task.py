@@ -401,9 +401,12 @@ class PendingCall(ToolCallItem):
 
     Attributes:
         outcome_unknown: a handler had started on it when its process died, so it may have run already.
+        approval_required: our side executes it once a person approved; until then, or without, a result
+            may be submitted instead.
     """
 
     outcome_unknown: bool = False
+    approval_required: bool = False
 
 
 RemoteOutcome = Literal["stopped", "kept running", "unsupported"]

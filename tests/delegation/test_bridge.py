@@ -490,6 +490,48 @@ async def test_cancelling_run_cancels_the_task(open_bridge: Open) -> None:
         assert [task["status"] for task in remote.tasks.values()] == ["canceled"]
 
 
+async def test_an_approval_that_is_required(open_bridge: Open) -> None:
+    asked: list[str] = []
+
+    @client_tool(approval="required")
+    def get_weather(city: str) -> str:
+        """Weather."""
+        asked.append(city)
+        return "sunny"
+
+    agent = weather_agent("Paris", "Rome", "Oslo")
+    async with open_bridge(agent, client_tools=[get_weather]) as (bridge, remote):
+        task = await bridge.run("weather?", client_tools=[get_weather])
+        assert task.status is TaskStatus.INPUT_REQUIRED
+        assert [(c.call_id, c.approval_required) for c in task.pending] == [
+            ("call_Paris", True),
+            ("call_Rome", True),
+            ("call_Oslo", True),
+        ]
+        with pytest.raises(UnknownCall, match="no tool call 'call_Bern' that waits for approval"):
+            await bridge.approve(task.id, ["call_Paris", "call_Bern"])
+        assert len((await bridge.wait(task.id)).pending) == 3
+        assert asked == []
+        await bridge.approve(task.id, ["call_Paris"])
+        task = await bridge.wait(task.id)
+        assert [c.call_id for c in task.pending] == ["call_Rome", "call_Oslo"]
+        assert asked == ["Paris"]
+        async with open_bridge(agent, remote=remote) as (elsewhere, _):
+            seen = await elsewhere.retrieve(task.id)
+            assert [(c.call_id, c.approval_required) for c in seen.pending] == [
+                ("call_Rome", True),
+                ("call_Oslo", True),
+            ]
+            await elsewhere.approve(task.id, ["call_Rome"])
+        await bridge.submit(task.id, {"call_Oslo": ToolResult.error("The user refused.")})
+        await bridge.approve(task.id, ["call_Paris"])
+        task = await bridge.wait(task.id)
+        assert task.answer == "call_Oslo=ERROR: The user refused.; call_Paris=sunny; call_Rome=sunny"
+        with pytest.raises(UnknownCall):
+            await bridge.approve(task.id, ["call_Paris"])
+    assert sorted(asked) == ["Paris", "Rome"]
+
+
 async def test_a_cancel_catches_a_request_that_is_still_on_its_way(open_bridge: Open) -> None:
     arriving, arrive = anyio.Event(), anyio.Event()
     remote = ScriptedRemote(lambda body: Turn([message("x")], gate=anyio.Event()))

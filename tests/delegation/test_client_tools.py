@@ -127,6 +127,31 @@ async def test_handlers_can_see_their_call() -> None:
     assert (await run(client_tool(who), "{}")).text == "c"
 
 
+async def test_results_that_are_not_unicode_are_repaired() -> None:
+    def listing() -> str:
+        return "caf\udce9.txt"
+
+    def failing() -> str:
+        raise OSError("caf\udce9.txt")
+
+    assert (await run(client_tool(listing), "{}")).text == "caf?.txt"
+    assert (await run(client_tool(failing), "{}")).text.endswith("OSError: caf?.txt")
+
+
+async def test_a_validation_error_inside_a_handler_does_not_blame_the_arguments() -> None:
+    def picky() -> str:
+        return Place.model_validate({}).city
+
+    assert (await run(client_tool(picky), "{}")).text.startswith("picky failed: ValidationError: ")
+
+
+async def test_arguments_nested_too_deeply() -> None:
+    def plain() -> str:
+        return "x"
+
+    assert "are not JSON" in (await run(client_tool(plain), "[" * 100_000)).text
+
+
 async def test_a_timeout_of_the_handlers_own_is_not_ours() -> None:
     def impatient() -> None:
         raise TimeoutError("the database is slow")

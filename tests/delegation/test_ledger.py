@@ -37,6 +37,7 @@ NEW = NewTask(
     request_id=None,
     fingerprint="f",
     backend="agentlin",
+    place="http://127.0.0.1:1/v1",
     agent=None,
     continue_task=None,
     previous_remote_id=None,

@@ -173,6 +173,32 @@ async def test_an_answer_that_is_no_stream(open_stream: Open) -> None:
     assert "no model" in refused.error.message
 
 
+async def test_an_id_of_the_remotes_own_is_kept_when_the_stream_is_cut(open_stream: Open) -> None:
+    posts = 0
+
+    async def handler(request: Request) -> None:
+        nonlocal posts
+        if request.line == "GET /v1/tasks/theirs":
+            await request.answer(task_object("theirs", "completed", text_item("found")))
+        elif request.line.startswith("GET"):
+            await request.answer({"jsonrpc": "2.0", "id": "r", "error": {"code": -32001, "message": "Task not found"}})
+        else:
+            posts += 1
+            await request.stream.send(HEAD + frame("task.working", "theirs"))
+
+    async with open_stream(handler) as (bridge, _):
+        assert (await bridge.run("x")).answer == "found"
+    assert posts == 1
+
+
+async def test_the_last_event_ends_a_stream_that_stays_open(open_stream: Open) -> None:
+    async def write(request: Request, task_id: str) -> None:
+        await request.stream.send(ended(task_id, "done"))
+        await request.stream.receive()
+
+    assert (await run(open_stream, write)).answer == "done"
+
+
 async def test_a_failed_task_keeps_its_reason(open_stream: Open) -> None:
     async def write(request: Request, task_id: str) -> None:
         failed = {"id": task_id, "status": "failed", "session_id": "s", "user_id": "u", "created_at": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -271,6 +272,31 @@ async def test_list_errors() -> None:
     async with playing(recorded("list_no_user")) as player, backend_at(player.base_url) as backend:
         with pytest.raises(RemoteError, match="X-User-ID header is required"):
             [task async for task in backend.list()]
+
+
+async def test_a_key_that_cannot_be_sent_is_not_shown() -> None:
+    async with playing(recorded("create_nonstream_text")) as player:
+        for key in ("very-secret\n", "very-sécret"):
+            async with backend_at(player.base_url, key) as backend:
+                with pytest.raises(RemoteUnavailable, match=r"cannot be sent.*AGENTLIN_API_KEY") as raised:
+                    await backend.start(REQUEST)
+            assert "secret" not in str(raised.value)
+            assert "cret" not in repr(raised.value.__cause__)
+    assert player.seen == []
+
+
+@pytest.mark.parametrize("body", ['{"result":' * 100_000, "[" * 100_000])
+async def test_a_body_nested_too_deeply_is_garbage(body: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="not with a JSON object"):
+        await started(Answer(200, body))
+
+
+async def test_half_a_surrogate_pair_is_repaired() -> None:
+    answer = recorded("create_nonstream_text")
+    text = json.dumps(answer.body).replace('"content": "', '"content": "\\ud83d')
+    task = await started(Answer(200, text))
+    task.model_dump_json().encode()
+    assert task.status is TaskStatus.COMPLETED
 
 
 async def test_an_unusable_url() -> None:

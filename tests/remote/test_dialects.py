@@ -274,7 +274,11 @@ def test_remedies(task: TaskObject | None, tried: list[str], expected: str | Non
     assert remedy(task, tried) == expected
 
 
-def test_the_documented_dialect_knows_no_remedy() -> None:
+async def test_the_documented_dialect_knows_no_remedy() -> None:
+    """Whatever another remote was found to speak."""
     backend = AgentlinBackend(FixedEndpoint(Address("http://127.0.0.1:1/v1")), dialect=Dialect.DOCUMENTED)
-    assert backend.remedy(None, ["results"]) is None
-    assert not backend.dies_with_its_stream
+    backend.recall({"http://elsewhere/v1": "published"})
+    assert await backend.remedy(None, ["results"]) is None
+    assert not await backend.dies_with_its_stream()
+    with pytest.raises(RemoteError, match="can no longer take a nudge"):
+        await backend.proceed(continuation("nudge"))

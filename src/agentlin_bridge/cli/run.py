@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import anyio
 
 from agentlin_bridge import TaskBridge
-from agentlin_bridge.delegation.client_tools import ClientTool, as_client_tools
-from agentlin_bridge.errors import ConfigurationError
+from agentlin_bridge.cli.tools import load_tool
 from agentlin_bridge.task import Task, TaskStatus
 
 
@@ -49,25 +46,3 @@ def _what_now(task: Task) -> str:
         calls = ", ".join(f"{call.name}({call.arguments})" for call in task.pending)
         return f"task {task.id} waits for tools that were not given: {calls}. Next: run it again with --tool"
     return f"task {task.id} is {task.status.value}. Next: agentlin-bridge tasks show {task.id}"
-
-
-def load_tool(name: str) -> ClientTool:
-    """A client tool from `module:function`; the working directory is searched first.
-
-    Raises:
-        ConfigurationError: there is no such module or function.
-    """
-    module_name, _, attribute = name.partition(":")
-    if not attribute:
-        raise ConfigurationError(f"{name!r} names no function.", next_step="write it as module:function")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(
-            f"The tool {name!r} cannot be loaded: {error}.", next_step="check the module's and the function's name"
-        ) from error
-    (tool,) = as_client_tools([found]).values()
-    return tool

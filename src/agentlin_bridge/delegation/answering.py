@@ -47,7 +47,7 @@ def refusal(name: str, arguments: str, offered: Mapping[str, ToolDefinition]) ->
         )
     try:
         value = json.loads(arguments or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return ToolResult.error(f"The arguments of {name} are not JSON ({error}). Nothing was executed; call it again.")
     if problem := schema_errors(tool.parameters, value):
         return ToolResult.error(
@@ -66,29 +66,35 @@ async def execute(tool: ClientTool, call: ToolCallItem, limits: Limits) -> ToolR
     current_call.set(call)
     try:
         with anyio.move_on_after(limits.handler_timeout):
-            if tool.approval is not None and not await _called(tool.approval, call):
+            if callable(tool.approval) and not await _called(tool.approval, call):
                 return ToolResult.error(f"The call of {tool.name} was not approved, and nothing was executed.")
             arguments = json.loads(call.arguments or "{}")
             if tool.arguments_type is not None:
-                arguments = tool.arguments_type.validate_python(arguments)
+                try:
+                    arguments = tool.arguments_type.validate_python(arguments)
+                except ValidationError as error:
+                    found = error.errors(include_url=False)[0]
+                    return ToolResult.error(f"The arguments of {tool.name} do not fit: {found['loc']}: {found['msg']}.")
             returned = await _called(tool.handler, **arguments)
-            return bounded(as_result(returned), limits.result_chars)
+            return unicode_only(bounded(as_result(returned), limits.result_chars))
         return ToolResult.error(f"{tool.name} did not finish within {limits.handler_timeout:g} seconds.")
-    except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        return ToolResult.error(f"The arguments of {tool.name} do not fit: {found['loc']}: {found['msg']}.")
     except anyio.get_cancelled_exc_class():
         await anyio.lowlevel.checkpoint_if_cancelled()
         return ToolResult.error(f"{tool.name} was cancelled by the host before it finished.")
     except Exception as error:
-        return ToolResult.error(f"{tool.name} failed: {type(error).__name__}: {str(error)[:_ERROR_CHARS]}")
+        return unicode_only(
+            ToolResult.error(f"{tool.name} failed: {type(error).__name__}: {str(error)[:_ERROR_CHARS]}")
+        )
 
 
 async def _called(function: Any, /, *arguments: Any, **keywords: Any) -> Any:
     if inspect.iscoroutinefunction(function):
         return await function(*arguments, **keywords)
     # A thread cannot be stopped; a canceled task no longer waits for it.
-    returned = await anyio.to_thread.run_sync(partial(function, *arguments, **keywords), abandon_on_cancel=True)
+    # It has a thread of its own: the ledger must not wait for those that handlers hold.
+    returned = await anyio.to_thread.run_sync(
+        partial(function, *arguments, **keywords), abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+    )
     return await returned if inspect.isawaitable(returned) else returned
 
 
@@ -117,6 +123,16 @@ def _json_text(value: object) -> str:
         return to_json(value).decode()
     except PydanticSerializationError:
         return str(value)
+
+
+def unicode_only(result: ToolResult) -> ToolResult:
+    """A result that can be stored and sent: what is no Unicode in it (half surrogates) becomes `?`."""
+    try:
+        result.model_dump_json().encode()
+    except (PydanticSerializationError, UnicodeEncodeError):
+        plain = json.dumps(result.model_dump(), ensure_ascii=False).encode("utf-8", "replace")
+        return ToolResult.model_validate_json(plain)
+    return result
 
 
 def size_of(result: ToolResult) -> int:

@@ -313,8 +313,23 @@ class TaskBridge:
         given = {call_id: as_result(value) for call_id, value in results.items()}
         for call_id, result in given.items():
             self._check_result(call_id, result)
-        record = await self._load(task_id)
+        record = await self._load(task_id, to_change=True)
         record = await self._ledger.write(writing.submit, record.id, given)
+        self._changes.announce(record.id)
+        self._carry_on(record)
+        return await self._view(record)
+
+    async def approve(self, task_id: str, call_ids: Collection[str]) -> Task:
+        """A person has approved pending calls with `approval_required`; they are executed.
+
+        Approving twice changes nothing. To refuse, submit an error result.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            UnknownCall: one of them does not wait for approval; none was approved.
+        """
+        record = await self._load(task_id, to_change=True)
+        record = await self._ledger.write(writing.approve, record.id, list(call_ids))
         self._changes.announce(record.id)
         self._carry_on(record)
         return await self._view(record)
@@ -395,9 +410,11 @@ class TaskBridge:
                 if progress != shown:
                     shown = progress
                     yield progress
-                if task.status.is_terminal or task.pending:
-                    return
+                if task.status.is_terminal or task.pending or record.id not in self._drives:
+                    break
                 await changed.wait()
+        if (fault := self._drives.take_fault(record.id)) is not None:
+            raise fault
 
     # Ending ----------------------------------------------------------------------------------------------
 
@@ -409,11 +426,16 @@ class TaskBridge:
         Raises:
             TaskNotFound: there is no such task.
         """
-        record = await self._load(task_id)
-        if await self._ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None):
-            await self._drives.end(record.id)
-            self._let_go(record.id)
-            await self._tell_remote(record)
+        record = await self._load(task_id, to_change=True)
+        canceled = await self._ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None)
+        with anyio.CancelScope(shield=True):
+            # As it is now: another process may have sent a round meanwhile.
+            record = await self._load(record.id)
+            is_ours = record.status in (TaskStatus.CANCELED, TaskStatus.EXPIRED)
+            if canceled or (is_ours and record.remote_outcome is None):
+                await self._drives.end(record.id)
+                self._let_go(record.id)
+                await self._tell_remote(record)
         return await self._view(await self._load(record.id))
 
     async def delete(self, task_id: str) -> Task:
@@ -422,9 +444,10 @@ class TaskBridge:
         Raises:
             TaskNotFound: there is no such task.
         """
-        record = await self._load(task_id, deleted=True)
+        record = await self._load(task_id, deleted=True, to_change=True)
         if not record.is_deleted:
             await self.cancel(record.id)
+            record = await self._load(record.id)
             for round_ in record.rounds:
                 await self._delete_remote(record.id, round_.remote_id)
             await self._ledger.write(writing.bury, record.id)
@@ -464,31 +487,37 @@ class TaskBridge:
         return {**self._tools, **self._bound.get(task_id, {})}
 
     def _carry_on(self, record: TaskRecord, tools: Mapping[str, ClientTool] | None = None) -> None:
-        """Have the task driven by this bridge with these tools, unless it is over."""
-        if not record.status.is_terminal:
+        """Have the task driven by this bridge with these tools, unless it is over, or some other place's."""
+        if not record.status.is_terminal and self._is_at_home(record):
             if tools:
                 self._bound[record.id] = {**self._bound.get(record.id, {}), **tools}
             self._drives.carry_on(record.id, self._open_group())
 
-    async def _load(self, task_id: str, *, deleted: bool = False) -> TaskRecord:
+    def _is_at_home(self, record: TaskRecord) -> bool:
+        return (record.backend, record.place) == (self._backend.name, self._backend.place)
+
+    async def _load(self, task_id: str, *, deleted: bool = False, to_change: bool = False) -> TaskRecord:
         record = await find(self._ledger, self._origin, task_id, deleted=deleted)
+        if to_change and not self._is_at_home(record):
+            raise InvalidRequestError(
+                f"Task {record.id} was given to {record.backend} at {record.place}, and this bridge is set up for "
+                f"{self._backend.name} at {self._backend.place}.",
+                next_step="use a bridge with the settings the task was created with",
+            )
         if not record.status.is_terminal and time.time() >= record.deadline_at:
             self._carry_on(record)
         return record
 
     async def _view(self, record: TaskRecord) -> Task:
         handled = {name for name, tool in self._tools_of(record.id).items() if tool.handler is not None}
-        started = (
-            set()
-            if not record.rounds
-            else {
-                call.owner
-                for call in record.current.calls
-                if call.state is CallState.STARTED and call.owner is not None
-            }
-        )
-        dead = {owner for owner in started if not await self._ledger.is_alive(owner)}
-        return as_task(record, handled=handled, dead=dead)
+        abandoned = set()
+        for call in record.current.calls if record.rounds else ():
+            if call.state is CallState.STARTED and call.owner is not None:
+                mine = call.owner == self._ledger.instance
+                works = self._driver.is_executing(record.id, record.current.seq, call.call_id)
+                if not (works if mine else await self._ledger.is_alive(call.owner)):
+                    abandoned.add(call.call_id)
+        return as_task(record, handled=handled, abandoned=abandoned)
 
 
 def _as_request(given: str | TaskRequest | Mapping[str, Any]) -> TaskRequest:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NotRequired, overload
+from typing import Any, Literal, NotRequired, overload
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -21,8 +21,9 @@ from agentlin_bridge.task import ToolCallItem
 Handler = Callable[..., Any]
 """Called with the validated arguments as keywords; sync (on a worker thread) or async."""
 
-Approval = Callable[[ToolCallItem], bool | Awaitable[bool]]
-"""Asked before a handler runs; False refuses the call."""
+Approval = Callable[[ToolCallItem], bool | Awaitable[bool]] | Literal["required"]
+"""A function asked before a handler runs (False refuses the call); or `required`: the call is pending until a
+person approved it (`TaskBridge.approve`)."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
@@ -37,7 +38,7 @@ class ClientTool:
         description: for the remote agent's model.
         parameters: a JSON Schema of type object; every call is checked against it.
         handler: runs the tool. Without one its calls become pending and the host answers them.
-        approval: asked before each run of the handler.
+        approval: what has to happen before each run of the handler; None lets it run.
         idempotent: whether the handler may run again when a crash hid whether it had run.
         arguments_type: turns JSON values into the types the handler declares, once they fit `parameters`.
 

@@ -50,6 +50,7 @@ class Drives:
             drive.again = True
             return
         self._drives[task_id] = _Drive()
+        self._faults.pop(task_id, None)
         group.start_soon(self._drive, task_id, self._drives[task_id])
 
     def stop(self, task_id: str) -> None:
@@ -79,8 +80,15 @@ class Drives:
                         break
         except Exception as error:
             logger.exception("driving %s", task_id)
-            self._faults[task_id] = error
+            self._faults[task_id] = _cause(error)
         finally:
             del self._drives[task_id]
             drive.ended.set()
             self._changes.announce(task_id)
+
+
+def _cause(error: Exception) -> Exception:
+    """The error inside groups of one: what task groups make of an error is no concern of a caller's."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

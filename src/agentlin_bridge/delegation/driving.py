@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 
 import anyio
+import anyio.lowlevel
+import stamina
 
 from agentlin_bridge.delegation.answering import execute, refusal
 from agentlin_bridge.delegation.client_tools import ClientTool
@@ -16,6 +18,7 @@ from agentlin_bridge.delegation.following import RoundFollower, Superseded
 from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import (
+    ApprovalState,
     CallRecord,
     CallState,
     NextRound,
@@ -28,11 +31,16 @@ from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.delegation.outcome import error_of, outcome_of
 from agentlin_bridge.delegation.requests import new_id
 from agentlin_bridge.delegation.watching import ProgressBoard
-from agentlin_bridge.errors import SERVER_ERROR, RemoteError, RemoteNotFound
+from agentlin_bridge.errors import SERVER_ERROR, LedgerError, RemoteError, RemoteNotFound
 from agentlin_bridge.remote.backend import TaskBackend
 from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskObject, TaskStatus, ToolCallItem
 
 logger = logging.getLogger(__name__)
+
+MOST_REPAIRS = 6
+"""Rounds of one task that may make up for failed ones."""
+
+_persistently = stamina.AsyncRetryingCaller(attempts=4, timeout=30, wait_initial=0.2, wait_max=5).on(LedgerError)
 
 Tools = Callable[[str], Mapping[str, ClientTool]]
 """The client tools bound to a task in this process, by name."""
@@ -67,6 +75,7 @@ class TaskDriver:
         self._announce = announce
         self._follower = RoundFollower(backend, ledger, limits, board)
         self._noted: dict[str, str] = {}
+        self._executing: set[tuple[str, int, str]] = set()
         self._handlers = anyio.CapacityLimiter(limits.concurrent_handlers)
 
     async def drive(self, task_id: str) -> bool:
@@ -76,10 +85,10 @@ class TaskDriver:
             if task is None or task.status.is_terminal:
                 return True
             round_ = task.current
-            if time.time() >= task.deadline_at:
-                await self.expire(task, "task", self._limits.task_deadline)
-            elif round_.state is not RoundState.SETTLED:
+            if round_.state is not RoundState.SETTLED:
                 await self._bring_to_end(task, round_)
+            elif time.time() >= task.deadline_at:
+                await self.expire(task, "task")
             elif not round_.is_answered:
                 if not await self._answer(task, round_):
                     return False
@@ -89,10 +98,9 @@ class TaskDriver:
                 )
             self._announce(task_id)
 
-    async def expire(self, task: TaskRecord, what: str, seconds: float) -> None:
+    async def expire(self, task: TaskRecord, what: str) -> None:
         """End a task whose time is up, and tell the remote."""
         message = f"The {what} did not end within its deadline. Next: create the task again, with a longer deadline."
-        logger.info("%s: %s deadline (%.0f s)", task.id, what, seconds)
         error = JsonrpcError(code=SERVER_ERROR, message=message)
         if await self._ledger.write(writing.finish, task.id, TaskStatus.EXPIRED, error):
             # The task being over is what ends its drive; the remote still has to hear of it.
@@ -124,24 +132,33 @@ class TaskDriver:
         now = time.time()
         of_round = round_.claimed_at + self._limits.round_deadline - now
         remote = None
-        with anyio.move_on_after(max(0, min(of_round, task.deadline_at - now))):
-            try:
+        try:
+            with anyio.move_on_after(max(0, min(of_round, task.deadline_at - now))):
                 remote = await self._follower.follow(task, round_)
-            except Superseded:
+            # Nobody may have looked for a long time, and it may be over.
+            remote = remote or await self._follower.last_look(round_)
+            if remote is None:
+                await self.expire(task, "round" if of_round < task.deadline_at - now else "task")
                 return
-            except RemoteError as error:
-                forgotten = isinstance(error, RemoteNotFound)
-                if not (forgotten and await self._repair(task, round_, None)):
-                    await self._ledger.write(writing.finish, task.id, TaskStatus.FAILED, error_of(error))
+            if remote.status is TaskStatus.FAILED and await self._repair(task, round_, remote):
                 return
-            finally:
+            await self._settle(task, round_, remote)
+        except Superseded:
+            await anyio.lowlevel.checkpoint()
+        except RemoteError as error:
+            if not (isinstance(error, RemoteNotFound) and await self._repair(task, round_, None)):
+                await self._fail(task, round_, error)
+        except LedgerError:
+            raise
+        except Exception as error:
+            logger.exception("round %d of %s", round_.seq, task.id)
+            what = f"The bridge cannot handle what the remote answered ({type(error).__name__})."
+            await self._fail(task, round_, RemoteError(what, next_step="report this; the log has the details"))
+        finally:
+            with anyio.CancelScope(shield=True):
                 await self._keep_notes()
-        if remote is None:
-            what = "round" if of_round < task.deadline_at - now else "task"
-            await self.expire(task, what, self._limits.round_deadline)
-            return
-        if remote.status is TaskStatus.FAILED and await self._repair(task, round_, remote):
-            return
+
+    async def _settle(self, task: TaskRecord, round_: RoundRecord, remote: TaskObject) -> None:
         outcome = outcome_of(task, remote)
         await self._ledger.write(
             writing.settle_round,
@@ -154,19 +171,34 @@ class TaskDriver:
             usage=outcome.usage,
         )
 
+    async def _fail(self, task: TaskRecord, round_: RoundRecord, error: RemoteError) -> None:
+        if await self._follower.is_in_other_hands(round_):
+            # Its owner may see the remote otherwise: with another key, or on its own connection.
+            await anyio.sleep(1)
+            return
+        await self._ledger.write(writing.fail_round, task.id, round_.seq, fence=round_.fence, error=error_of(error))
+
     async def _repair(self, task: TaskRecord, round_: RoundRecord, failed: TaskObject | None) -> bool:
-        """Claim the round that makes up for a failed one, if the backend knows how."""
+        """Have the round that makes up for a failed one claimed, by us or somebody else; False if there is none."""
+        repairs = [before for before in task.rounds if before.kind in (RoundKind.NUDGE, RoundKind.REPLAY)]
+        if not task.content or len(repairs) >= MOST_REPAIRS:
+            return False
         since = [before.seq for before in task.rounds if before.status is TaskStatus.INPUT_REQUIRED]
         tried = [before.kind.value for before in task.rounds if before.seq > max(since, default=0)]
-        remedy = self._backend.remedy(failed, tried)
-        if remedy is None or not task.content:
+        try:
+            remedy = await self._backend.remedy(failed, tried)
+        except RemoteError as error:
+            logger.warning("how to make up for round %d of %s: %s", round_.seq, task.id, error)
+            return False
+        if remedy is None:
             return False
         logger.info("round %d of %s failed: %s", round_.seq, task.id, remedy)
         session_id = new_id("sess") if remedy == "replay" else round_.session_id
         repair = NextRound(RoundKind(remedy), new_id("task"), session_id)
-        return await self._ledger.write(
+        await self._ledger.write(
             writing.claim_repair, task.id, round_.seq, repair, failed=failed, owner=self._ledger.instance
         )
+        return True
 
     async def _keep_notes(self) -> None:
         learned = {name: value for name, value in self._backend.notes.items() if self._noted.get(name) != value}
@@ -196,6 +228,9 @@ class TaskDriver:
         tool = self._tools(task.id).get(call.name)
         if tool is None or tool.handler is None or (previous is not None and not tool.idempotent):
             return
+        if tool.approval == "required" and call.approval is not ApprovalState.GRANTED:
+            await self._ledger.write(writing.require_approval, task.id, seq, call.call_id)
+            return
         async with self._handlers:
             item = ToolCallItem(call_id=call.call_id, name=call.name, arguments=call.arguments)
             mine = await self._ledger.write(
@@ -203,9 +238,23 @@ class TaskDriver:
             )
             if mine:
                 self._announce(task.id)
-                result = await execute(tool, item, self._limits)
-                await self._ledger.write(writing.answer_call, task.id, seq, call.call_id, result)
+                await self._run_handler(task.id, seq, tool, item)
                 self._announce(task.id)
+
+    async def _run_handler(self, task_id: str, seq: int, tool: ClientTool, call: ToolCallItem) -> None:
+        key = (task_id, seq, call.call_id)
+        self._executing.add(key)
+        try:
+            result = await execute(tool, call, self._limits)
+            # What has run must not be forgotten because somebody leaves, or the disk is busy, at this moment.
+            with anyio.CancelScope(shield=True):
+                await _persistently(self._ledger.write, writing.answer_call, task_id, seq, call.call_id, result)
+        finally:
+            self._executing.discard(key)
+
+    def is_executing(self, task_id: str, seq: int, call_id: str) -> bool:
+        """Whether this process works on a call right now."""
+        return (task_id, seq, call_id) in self._executing
 
     async def _until_abandoned(self, task_id: str, seq: int, call: CallRecord) -> None:
         """Wait while another living process works on a call; return when it has answered, or died."""

@@ -60,6 +60,7 @@ async def _adopted(ledger: Ledger, origin: Origin, task_id: str) -> TaskRecord |
         request_id=None,
         fingerprint="",
         backend=origin.backend.name,
+        place=origin.backend.place,
         agent=None,
         continue_task=None,
         previous_remote_id=remote.previous_task_id,

@@ -14,6 +14,7 @@ from agentlin_bridge.delegation.ledger.records import RoundKind, RoundRecord, Ro
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.delegation.watching import ProgressBoard
 from agentlin_bridge.errors import (
+    RemoteError,
     RemoteNotFound,
     RemoteProtocolError,
     RemoteUnavailable,
@@ -30,6 +31,8 @@ FIRST_TRIES = 3
 SENDS = 3
 """How often a round is sent that the remote, each time, turned out not to have."""
 
+LOOK_INTERVAL = 30.0
+"""Seconds between looks at a round while its request is open: a connection can die without a sign."""
 
 _SAYS_NOTHING = (None, 408, 502, 503, 504)
 """HTTP statuses, or none at all, that do not tell whether the remote ever had the request."""
@@ -37,6 +40,16 @@ _SAYS_NOTHING = (None, 408, 502, 503, 504)
 
 def _is_over(remote: TaskObject) -> bool:
     return remote.status is not None and (remote.status.is_terminal or remote.status is TaskStatus.INPUT_REQUIRED)
+
+
+def _rounds_at_once() -> int:
+    """How many requests may be open: half of the files this process may have."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return 200
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1000 if soft < 0 else max(8, min(1000, soft // 2))
 
 
 class _Pauses:
@@ -52,7 +65,7 @@ class _Pauses:
 
 
 class Superseded(Exception):
-    """Another process has taken the round over; load it again."""
+    """The round is no longer ours to send, or never was; load it again."""
 
 
 class RoundFollower:
@@ -62,55 +75,113 @@ class RoundFollower:
     """
 
     def __init__(self, backend: TaskBackend, ledger: Ledger, limits: Limits, board: ProgressBoard) -> None:
-        self._board = board
         self._backend = backend
         self._ledger = ledger
         self._limits = limits
+        self._board = board
         self._sent: set[str] = set()
+        self._open = anyio.CapacityLimiter(_rounds_at_once())
 
     async def follow(self, task: TaskRecord, round_: RoundRecord) -> TaskObject:
         """The remote task at the end of the round: terminal or input-required.
 
         Raises:
             RemoteError: the round cannot be brought to an end; the message says why.
+            Superseded: somebody else is at it.
         """
-        ours = round_.owner == self._ledger.instance
-        if round_.state is RoundState.CLAIMED and ours and round_.remote_id not in self._sent:
+        remote = None
+        if round_.state is RoundState.CLAIMED and self._is_ours(round_) and round_.remote_id not in self._sent:
             remote = await self._send(task, round_)
-        else:
-            remote = None
         while remote is None:
             # Each turn either ends the round, or finds that it never started and is sent again.
             remote = await self._look_up(task, round_)
             if remote is None:
                 round_ = await self._take_over(task, round_)
                 remote = await self._send(task, round_)
+        self._sent.discard(round_.remote_id)
         return remote
+
+    async def last_look(self, round_: RoundRecord) -> TaskObject | None:
+        """The remote task if it has ended its round after all; asked before a round expires."""
+        try:
+            with anyio.fail_after(5):
+                remote = await self._backend.retrieve(round_.remote_id)
+        except (RemoteError, TimeoutError) as error:
+            logger.info("a last look at %s: %s", round_.remote_id, error)
+            return None
+        return remote if _is_over(remote) else None
+
+    def _is_ours(self, round_: RoundRecord) -> bool:
+        return round_.owner == self._ledger.instance
+
+    async def is_in_other_hands(self, round_: RoundRecord) -> bool:
+        """Whether a living process other than this one is responsible for the round."""
+        return not self._is_ours(round_) and await self._ledger.is_alive(round_.owner)
 
     async def _send(self, task: TaskRecord, round_: RoundRecord) -> TaskObject | None:
         """Send the round; None if it has to be looked up."""
         self._sent.add(round_.remote_id)
-        await self._ledger.write(writing.mark_sending, task.id)
         pauses = _Pauses(longest=10)
         tries = 0
         while True:
+            await self._check_still_ours(task, round_)
             try:
-                remote = await self._request(task, round_)
-            except RemoteUnavailable:
+                remote = await self._requested(task, round_)
+            except RemoteUnavailable as error:
                 tries += 1
-                # A task that has come further is worth waiting for; its deadline ends the wait.
-                if round_.seq == 1 and tries >= FIRST_TRIES:
+                # A task that has come further is worth waiting for, and so is a remote that says it is busy;
+                # the deadline ends the wait.
+                if round_.seq == 1 and error.status is None and tries >= FIRST_TRIES:
                     raise
                 await pauses.pause()
             except (ReplyLost, RemoteProtocolError) as error:
                 logger.info("round %d of %s: %s", round_.seq, task.id, error.message)
-                found = await self._look_up(task, round_)
+                found = await self._look_up(task, round_, remote_id=await self._told_id(task, round_, error))
                 if found is None and error.status not in _SAYS_NOTHING:
                     raise
                 return found
             else:
                 await self._ledger.write(writing.mark_seen, task.id, round_.seq, remote)
                 return remote if _is_over(remote) else await self._look_up(task, round_, remote_id=remote.id)
+
+    async def _check_still_ours(self, task: TaskRecord, round_: RoundRecord) -> None:
+        instance = self._ledger.instance
+        if not await self._ledger.write(writing.mark_sending, task.id, round_.seq, fence=round_.fence, owner=instance):
+            raise Superseded
+
+    async def _told_id(self, task: TaskRecord, round_: RoundRecord, error: RemoteError) -> str | None:
+        """The id of its own choice that the remote told before the reply was lost; it is adopted."""
+        theirs = error.remote_id if isinstance(error, ReplyLost) else None
+        if theirs is None or theirs == round_.remote_id:
+            return None
+        await self._ledger.write(writing.mark_seen, task.id, round_.seq, TaskObject(id=theirs))
+        return theirs
+
+    async def _requested(self, task: TaskRecord, round_: RoundRecord) -> TaskObject:
+        """The round's answer; or what a look at the remote task shows while the request says nothing."""
+        ended: list[TaskObject] = []
+        failed: list[Exception] = []
+        async with self._open, anyio.create_task_group() as group:
+
+            async def request() -> None:
+                try:
+                    ended.append(await self._request(task, round_))
+                except Exception as error:
+                    failed.append(error)
+                group.cancel_scope.cancel()
+
+            async def look() -> None:
+                while not ended:
+                    await anyio.sleep(LOOK_INTERVAL)
+                    if (remote := await self.last_look(round_)) is not None:
+                        ended.append(remote)
+                group.cancel_scope.cancel()
+
+            group.start_soon(request)
+            group.start_soon(look)
+        if ended:
+            return ended[0]
+        raise failed[0]
 
     async def _request(self, task: TaskRecord, round_: RoundRecord) -> TaskObject:
         listener = self._board.listener(task.id)
@@ -124,12 +195,14 @@ class RoundFollower:
         """Poll the remote task to its end; None once it is clear that the remote never had it."""
         seen = remote_id is not None or round_.state is not RoundState.CLAIMED
         began = time.monotonic()
+        missing_since: float | None = None
         pauses = _Pauses(longest=2)
         while True:
             try:
                 remote = await self._backend.retrieve(remote_id or round_.remote_id)
             except RemoteNotFound as error:
-                if time.monotonic() - began >= self._limits.settle:
+                missing_since = time.monotonic() if missing_since is None else missing_since
+                if time.monotonic() - missing_since >= self._limits.settle:
                     if not seen:
                         return None
                     raise RemoteNotFound(
@@ -139,8 +212,10 @@ class RoundFollower:
                         remote_code=error.remote_code,
                     ) from error
             except (RemoteUnavailable, ReplyLost, RemoteProtocolError) as error:
+                missing_since = None
                 logger.info("looking up %s: %s", round_.remote_id, error.message)
             else:
+                missing_since = None
                 if not seen:
                     await self._ledger.write(writing.mark_seen, task.id, round_.seq, remote)
                     seen = True
@@ -154,11 +229,14 @@ class RoundFollower:
             await pauses.pause()
 
     async def _died_with_its_stream(self, task: TaskRecord, round_: RoundRecord) -> bool:
-        if not (task.stream and self._backend.dies_with_its_stream):
+        if not task.stream or await self.is_in_other_hands(round_):
             return False
-        return round_.owner == self._ledger.instance or not await self._ledger.is_alive(round_.owner)
+        return await self._backend.dies_with_its_stream()
 
     async def _take_over(self, task: TaskRecord, round_: RoundRecord) -> RoundRecord:
+        if await self.is_in_other_hands(round_):
+            # Its owner lives, and may be about to send it.
+            raise Superseded
         if round_.attempt >= SENDS:
             raise ReplyLost(
                 f"The request was sent {round_.attempt} times, and each time the remote turned out not to have it.",

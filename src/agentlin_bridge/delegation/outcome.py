@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentlin_bridge.delegation.client_tools import schema_errors
-from agentlin_bridge.delegation.ledger.records import CallState, RoundRecord, TaskRecord
+from agentlin_bridge.delegation.ledger.records import ApprovalState, CallRecord, CallState, RoundRecord, TaskRecord
 from agentlin_bridge.errors import SERVER_ERROR, BridgeError
 from agentlin_bridge.task import JsonrpcError, MessageItem, PendingCall, Task, TaskObject, TaskStatus
 
@@ -78,15 +78,15 @@ def _sum(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def as_task(task: TaskRecord, *, handled: Collection[str] = (), dead: Collection[str] = ()) -> Task:
+def as_task(task: TaskRecord, *, handled: Collection[str] = (), abandoned: Collection[str] = ()) -> Task:
     """A record as a host sees it.
 
     Args:
         task: the record.
         handled: names of client tools this process executes; their calls are not pending.
-        dead: bridge instances that no longer run; what they had started is pending, outcome unknown.
+        abandoned: ids of started calls that nobody works on any more; they are pending, outcome unknown.
     """
-    pending = [] if task.status.is_terminal or task.is_deleted else _pending(task.current, handled, dead)
+    pending = [] if task.status.is_terminal or task.is_deleted else _pending(task.current, handled, abandoned)
     status = task.status
     if status is TaskStatus.INPUT_REQUIRED and not pending:
         # Somebody on our side works on every call: the host has nothing to do but wait.
@@ -114,15 +114,20 @@ def _items(round_: RoundRecord) -> list[dict[str, Any]]:
     return [*round_.output, *given]
 
 
-def _pending(round_: RoundRecord, handled: Collection[str], dead: Collection[str]) -> list[PendingCall]:
+def _is_the_hosts(call: CallRecord, handled: Collection[str]) -> bool:
+    return call.name not in handled or call.approval is ApprovalState.REQUIRED
+
+
+def _pending(round_: RoundRecord, handled: Collection[str], abandoned: Collection[str]) -> list[PendingCall]:
     return [
         PendingCall(
             call_id=call.call_id,
             name=call.name,
             arguments=call.arguments,
             outcome_unknown=call.state is CallState.STARTED,
+            approval_required=call.approval is ApprovalState.REQUIRED,
         )
         for call in round_.calls
-        if (call.state is CallState.REQUESTED and call.name not in handled)
-        or (call.state is CallState.STARTED and call.owner in dead)
+        if (call.state is CallState.REQUESTED and _is_the_hosts(call, handled))
+        or (call.state is CallState.STARTED and call.call_id in abandoned)
     ]

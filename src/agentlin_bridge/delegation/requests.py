@@ -114,6 +114,7 @@ def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, Cl
         request_id=request.request_id,
         fingerprint="",
         backend=origin.backend.name,
+        place=origin.backend.place,
         agent=request.agent,
         continue_task=request.continue_task,
         previous_remote_id=None,

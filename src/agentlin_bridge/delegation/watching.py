@@ -83,6 +83,9 @@ class ProgressBoard:
                     await self._look(task_id)
                 except BridgeError as error:
                     logger.warning("watching %s: %s", task_id, error.message)
+                except Exception:
+                    # Whatever a remote says of one task, the bridge goes on with the others.
+                    logger.exception("watching %s", task_id)
             await anyio.sleep(INTERVAL)
 
     async def _look(self, task_id: str) -> None:

@@ -109,12 +109,16 @@ class TaskBackend(Protocol):
         ...
 
     @property
+    def place(self) -> str:
+        """Where it runs tasks; a task stays with the place that it was given to."""
+        ...
+
+    @property
     def capabilities(self) -> Capabilities:
         """Which of the operations below really work."""
         ...
 
-    @property
-    def dies_with_its_stream(self) -> bool:
+    async def dies_with_its_stream(self) -> bool:
         """Whether a run ends when the event stream that follows it is lost."""
         ...
 
@@ -158,7 +162,7 @@ class TaskBackend(Protocol):
         """
         ...
 
-    def remedy(self, failed: TaskObject | None, tried: Sequence[str]) -> Literal["nudge", "replay"] | None:
+    async def remedy(self, failed: TaskObject | None, tried: Sequence[str]) -> Literal["nudge", "replay"] | None:
         """How to make up for a round that failed, if there is a way.
 
         Args:

@@ -55,6 +55,10 @@ class EmbeddedEndpoint:
 
     is_local = True
 
+    @property
+    def place(self) -> str:
+        return str(self._database)
+
     async def resolve(self) -> Address:
         async with self._starting:
             if self._address is None:
@@ -74,8 +78,12 @@ class EmbeddedEndpoint:
         lock = FileLock(f"{self._database}.starting.lock", thread_local=False)
         await anyio.to_thread.run_sync(self._acquire, lock)
         try:
-            # Somebody else may have started it while we waited for the lock.
-            if (address := await self._running()) is not None:
+            # Somebody else may have started it while we waited for the lock; or the last one is still leaving.
+            while (address := await self._running()) is None and await anyio.to_thread.run_sync(self._is_owned):
+                if time.monotonic() >= deadline:
+                    raise self._unavailable("owns its database but does not answer")
+                await anyio.sleep(0.1)
+            if address is not None:
                 return address
             process = await anyio.to_thread.run_sync(self._spawn)
             while time.monotonic() < deadline:
@@ -88,6 +96,15 @@ class EmbeddedEndpoint:
             raise self._unavailable(f"did not answer within {START_TIMEOUT:.0f} seconds")
         finally:
             lock.release()
+
+    def _is_owned(self) -> bool:
+        lock = FileLock(f"{self._database}.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
     def _acquire(self, lock: FileLock) -> None:
         self._database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -114,6 +131,7 @@ class EmbeddedEndpoint:
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = [
             sys.executable,
+            "-P",  # nothing beside the database is importable
             "-m",
             "agentlin_bridge",
             "serve",

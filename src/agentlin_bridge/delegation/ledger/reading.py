@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, or_, select
 
 from agentlin_bridge.delegation.ledger.records import (
+    ApprovalState,
     CallRecord,
     CallState,
     RoundKind,
@@ -91,6 +92,7 @@ def _call(row: RowMapping) -> CallRecord:
         name=row["name"],
         arguments=row["arguments"],
         state=CallState(row["state"]),
+        approval=None if row["approval"] is None else ApprovalState(row["approval"]),
         owner=row["owner"],
         attempt=row["attempt"],
         result=None if row["result"] is None else ToolResult.model_validate(row["result"]),
@@ -122,6 +124,8 @@ def _task(row: RowMapping, its_rounds: list[RoundRecord]) -> TaskRecord:
         principal=row["principal"],
         request_id=row["request_id"],
         fingerprint=row["fingerprint"],
+        backend=row["backend"],
+        place=row["place"],
         previous_remote_id=row["previous_remote_id"],
         content=row["content"],
         client_tools=None if offered is None else [ToolDefinition(**tool) for tool in offered],

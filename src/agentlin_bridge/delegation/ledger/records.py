@@ -20,6 +20,13 @@ class CallState(StrEnum):
     DELIVERED = "delivered"
 
 
+class ApprovalState(StrEnum):
+    """Whether a person has approved a call that needs it."""
+
+    REQUIRED = "required"
+    GRANTED = "granted"
+
+
 class RoundState(StrEnum):
     """How far a round has come: its remote id is claimed, the remote was seen to have it, it has ended."""
 
@@ -62,6 +69,7 @@ class NewTask:
     request_id: str | None
     fingerprint: str
     backend: str
+    place: str
     agent: str | None
     continue_task: str | None
     previous_remote_id: str | None
@@ -84,6 +92,7 @@ class CallRecord:
     name: str
     arguments: str
     state: CallState
+    approval: ApprovalState | None
     owner: str | None
     attempt: int
     result: ToolResult | None
@@ -126,6 +135,8 @@ class TaskRecord:
     principal: str
     request_id: str | None
     fingerprint: str
+    backend: str
+    place: str
     previous_remote_id: str | None
     content: list[dict[str, Any]]
     client_tools: list[ToolDefinition] | None

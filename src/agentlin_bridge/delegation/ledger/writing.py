@@ -7,14 +7,15 @@ False means that somebody else was first, or that the task is over, and that not
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from agentlin_bridge.delegation.ledger import reading
 from agentlin_bridge.delegation.ledger.records import (
+    ApprovalState,
     CallState,
     NewTask,
     NextRound,
@@ -23,7 +24,7 @@ from agentlin_bridge.delegation.ledger.records import (
     TaskRecord,
 )
 from agentlin_bridge.delegation.ledger.schema import calls, notes, rounds, tasks
-from agentlin_bridge.errors import AlreadyAnswered, RequestConflict, TaskNotFound, UnknownCall
+from agentlin_bridge.errors import AlreadyAnswered, InvalidRequestError, RequestConflict, TaskNotFound, UnknownCall
 from agentlin_bridge.task import TERMINAL, JsonrpcError, RemoteOutcome, TaskObject, TaskStatus, ToolResult
 
 _OPEN = tasks.c.status.not_in(list(TERMINAL))
@@ -40,6 +41,8 @@ def create_task(connection: Connection, new: NewTask, *, owner: str) -> tuple[Ta
         earlier = reading.load_by_request(connection, new.principal, new.request_id)
         if earlier is not None:
             return _same_request(earlier, new), False
+    if new.continue_task is not None:
+        _check_session(connection, new)
     now = time.time()
     row = asdict(new)
     row["metadata"] = dict(new.metadata)
@@ -48,6 +51,17 @@ def create_task(connection: Connection, new: NewTask, *, owner: str) -> tuple[Ta
     )
     _claim(connection, new.id, 1, NextRound(RoundKind.START, new.id, new.session_id), owner=owner)
     return _loaded(connection, new.id), True
+
+
+def _check_session(connection: Connection, new: NewTask) -> None:
+    """A session takes one task at a time: on the published server two would mix their dialogues."""
+    where = and_(tasks.c.session_id == new.session_id, _OPEN)
+    other = connection.execute(select(tasks.c.id).where(where)).scalar()
+    if other is not None:
+        raise InvalidRequestError(
+            f"Task {other} is still going on in the session of {new.continue_task}.",
+            next_step="wait for it, or cancel it",
+        )
 
 
 def _same_request(earlier: TaskRecord, new: NewTask) -> TaskRecord:
@@ -87,10 +101,19 @@ def take_over(connection: Connection, task_id: str, seq: int, *, fence: int, own
     return connection.execute(update(rounds).where(where).values(**values)).rowcount == 1
 
 
-def mark_sending(connection: Connection, task_id: str) -> None:
-    """The first request of a task is about to leave."""
-    where = and_(tasks.c.id == task_id, tasks.c.status == TaskStatus.CREATED)
-    _touch(connection, where, status=TaskStatus.WORKING)
+def mark_sending(connection: Connection, task_id: str, seq: int, *, fence: int, owner: str) -> bool:
+    """A request of this round is about to leave; False if the round is no longer ours to send."""
+    where = and_(
+        rounds.c.task_id == task_id,
+        rounds.c.seq == seq,
+        rounds.c.fence == fence,
+        rounds.c.owner == owner,
+        rounds.c.state == RoundState.CLAIMED,
+    )
+    if _is_over(connection, task_id) or connection.execute(select(rounds.c.seq).where(where)).first() is None:
+        return False
+    _touch(connection, and_(tasks.c.id == task_id, tasks.c.status == TaskStatus.CREATED), status=TaskStatus.WORKING)
+    return True
 
 
 def mark_seen(connection: Connection, task_id: str, seq: int, remote: TaskObject) -> None:
@@ -163,6 +186,8 @@ def start_call(
 ) -> bool:
     """Claim a call before its handler runs: a fresh one, or (`previous`) one that an instance left started."""
     state = CallState.REQUESTED if previous is None else CallState.STARTED
+    if _is_over(connection, task_id):
+        return False
     where = and_(_call(task_id, seq, call_id), calls.c.state == state)
     if previous is not None:
         where = and_(where, calls.c.owner == previous)
@@ -175,12 +200,42 @@ def start_call(
 
 def answer_call(connection: Connection, task_id: str, seq: int, call_id: str, result: ToolResult) -> bool:
     """Put a call's result on record; the first one stands."""
+    if _is_over(connection, task_id):
+        return False
     where = and_(_call(task_id, seq, call_id), calls.c.state.in_([CallState.REQUESTED, CallState.STARTED]))
     values = {"state": CallState.ANSWERED, "result": result.model_dump(mode="json"), "answered_at": time.time()}
     if connection.execute(update(calls).where(where).values(**values)).rowcount == 0:
         return False
     _touch(connection, tasks.c.id == task_id)
     return True
+
+
+def require_approval(connection: Connection, task_id: str, seq: int, call_id: str) -> None:
+    """A call waits for a person's approval."""
+    where = and_(_call(task_id, seq, call_id), calls.c.state == CallState.REQUESTED, calls.c.approval.is_(None))
+    if connection.execute(update(calls).where(where).values(approval=ApprovalState.REQUIRED)).rowcount:
+        _touch(connection, tasks.c.id == task_id)
+
+
+def approve(connection: Connection, task_id: str, call_ids: Iterable[str]) -> TaskRecord:
+    """A person has approved calls of the current round: all of them, or none. Approving twice changes nothing.
+
+    Raises:
+        UnknownCall: one of them is no call that waits for approval, or ever did.
+    """
+    record = _loaded(connection, task_id)
+    current = {} if record.status.is_terminal else {call.call_id: call for call in record.current.calls}
+    for call_id in call_ids:
+        call = current.get(call_id)
+        if call is None or call.approval is None:
+            raise UnknownCall(
+                f"Task {record.id} has no tool call {call_id!r} that waits for approval.",
+                next_step="retrieve the task to see what it waits for",
+            )
+        where = and_(_call(task_id, record.current.seq, call_id), calls.c.approval == ApprovalState.REQUIRED)
+        connection.execute(update(calls).where(where).values(approval=ApprovalState.GRANTED))
+    _touch(connection, tasks.c.id == task_id)
+    return _loaded(connection, task_id)
 
 
 def submit(connection: Connection, task_id: str, results: Mapping[str, ToolResult]) -> TaskRecord:
@@ -277,6 +332,15 @@ def _claim(connection: Connection, task_id: str, seq: int, claimed: NextRound, *
     )
 
 
+def fail_round(connection: Connection, task_id: str, seq: int, *, fence: int, error: JsonrpcError) -> bool:
+    """End a task because its round cannot be brought to an end; False if the round has moved on meanwhile."""
+    record = _loaded(connection, task_id)
+    current = record.current
+    if current.seq != seq or current.fence != fence or current.state is RoundState.SETTLED:
+        return False
+    return finish(connection, task_id, TaskStatus.FAILED, error)
+
+
 def finish(connection: Connection, task_id: str, status: TaskStatus, error: JsonrpcError | None) -> bool:
     """End a task from our side: canceled, expired or failed."""
     where = and_(tasks.c.id == task_id, _OPEN)
@@ -297,6 +361,7 @@ def bury(connection: Connection, task_id: str) -> None:
         content=[],
         client_tools=[],
         options={},
+        output_schema=None,
         metadata={},
         answer=None,
         error=None,
@@ -310,6 +375,11 @@ def note(connection: Connection, backend: str, learned: Mapping[str, str]) -> No
     for name, value in learned.items():
         connection.execute(delete(notes).where(notes.c.backend == backend, notes.c.name == name))
         connection.execute(insert(notes).values(backend=backend, name=name, value=value, noted_at=time.time()))
+
+
+def _is_over(connection: Connection, task_id: str) -> bool:
+    status = connection.execute(select(tasks.c.status).where(tasks.c.id == task_id)).scalar()
+    return status is None or TaskStatus(status).is_terminal
 
 
 def _call(task_id: str, seq: int, call_id: str) -> ColumnElement[bool]:

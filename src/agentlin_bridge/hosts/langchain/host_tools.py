@@ -61,7 +61,8 @@ def _in_callers_loop(tool: ClientTool, caller: Caller | None) -> ClientTool:
             return function
         return partial(caller.run, function)
 
-    return replace(tool, handler=moved(tool.handler), approval=moved(tool.approval))
+    approval = moved(tool.approval) if callable(tool.approval) else tool.approval
+    return replace(tool, handler=moved(tool.handler), approval=approval)
 
 
 def _from_langchain(tool: BaseTool, caller: Caller | None) -> ClientTool:

@@ -15,6 +15,7 @@ from agentlin_bridge.errors import (
     TASK_NOT_CANCELABLE,
     TASK_NOT_PAUSABLE,
     RemoteError,
+    RemoteProtocolError,
     RemoteUnavailable,
     ReplyLost,
     UnsupportedError,
@@ -81,6 +82,7 @@ class AgentlinBackend:
     ) -> None:
         self.name = name
         self.notice = notice
+        self.place = endpoint.place
         self.capabilities = Capabilities(stream=can_stream)
         self._server_tools = server_tools
         self._client_id = client_id
@@ -162,6 +164,11 @@ class AgentlinBackend:
 
     async def _proceed(self, dialect: Dialect, continuation: Continuation, listener: Listener | None) -> TaskObject:
         if dialect is Dialect.DOCUMENTED:
+            if continuation.kind != "results":
+                raise RemoteProtocolError(
+                    f"The remote can no longer take a {continuation.kind}: it speaks another dialect by now.",
+                    next_step="create the task again",
+                )
             body = documented.results_body(continuation, self._client_id)
             return await self._round("/tasks", body, continuation, listener, dialect)
         if continuation.kind != "replay":
@@ -190,13 +197,19 @@ class AgentlinBackend:
     async def _streamed(
         self, path: str, body: Mapping[str, Any], reader: FrameReader, listener: Listener | None
     ) -> TaskObject:
-        async with self._transport.stream(path, body) as stream:
-            if isinstance(stream, tuple):
-                return _task(*stream)
-            async for chunk in stream:
-                for frame in reader.feed(chunk):
-                    if frame.is_main and frame.event is not None and listener is not None:
-                        listener(frame.event)
+        try:
+            async with self._transport.stream(path, body) as stream:
+                if isinstance(stream, tuple):
+                    return _task(*stream)
+                async for chunk in stream:
+                    for frame in reader.feed(chunk):
+                        if frame.is_main and frame.event is not None and listener is not None:
+                            listener(frame.event)
+                    if reader.outcome is not None:
+                        break
+        except ReplyLost as error:
+            error.remote_id = reader.main_id or None
+            raise
         reader.close()
         if reader.outcome == "failed":
             raise_error({"error": (reader.error or JsonrpcError()).model_dump(), "id": reader.request_id}, 200)
@@ -204,19 +217,15 @@ class AgentlinBackend:
             return reader.task
         if reader.outcome == "ended":
             return await self.retrieve(reader.main_id)
-        raise ReplyLost(reader.problem, next_step="retrieve the task to see whether it runs")
+        lost = ReplyLost(reader.problem, next_step="retrieve the task to see whether it runs")
+        lost.remote_id = reader.main_id or None
+        raise lost
 
-    @property
-    def dies_with_its_stream(self) -> bool:
-        return self._is_published
+    async def dies_with_its_stream(self) -> bool:
+        return await self._dialect() is Dialect.PUBLISHED
 
-    @property
-    def _is_published(self) -> bool:
-        """Whether the remote is known to speak the published server's dialect."""
-        return Dialect.PUBLISHED in (self._chosen, *self._learned.values())
-
-    def remedy(self, failed: TaskObject | None, tried: Sequence[str]) -> Literal["nudge", "replay"] | None:
-        return published.remedy(failed, tried) if self._is_published else None
+    async def remedy(self, failed: TaskObject | None, tried: Sequence[str]) -> Literal["nudge", "replay"] | None:
+        return published.remedy(failed, tried) if await self._dialect() is Dialect.PUBLISHED else None
 
     # Control ---------------------------------------------------------------------------------------------
 

@@ -20,6 +20,11 @@ class Endpoint(Protocol):
     """Finds the task API."""
 
     @property
+    def place(self) -> str:
+        """What stays the same about it, even if the address changes."""
+        ...
+
+    @property
     def is_local(self) -> bool:
         """Whether it is on this machine, where the environment's proxies have no business."""
         ...
@@ -43,6 +48,10 @@ class FixedEndpoint:
 
     address: Address
     is_local: bool = False
+
+    @property
+    def place(self) -> str:
+        return self.address.base_url.rstrip("/")
 
     async def resolve(self) -> Address:
         return self.address

@@ -49,7 +49,10 @@ def read_json(status: int, content_type: str, body: bytes) -> Mapping[str, Any]:
     """
     try:
         value = json.loads(body)
-    except ValueError:
+        if b"\\ud" in body.lower():
+            # Half a surrogate pair is JSON, but no text that could be stored or sent on.
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise RemoteProtocolError(

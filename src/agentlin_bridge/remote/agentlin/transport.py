@@ -156,6 +156,12 @@ def _as_our_errors(address: Address) -> Iterator[None]:
         raise RemoteUnavailable(
             f"{address.base_url} is not a usable URL: {error}.", next_step="correct AGENTLIN_BASE_URL"
         ) from error
+    except (httpx.LocalProtocolError, UnicodeEncodeError):
+        # Its text may hold the key.
+        raise RemoteUnavailable(
+            "The request cannot be sent: a header, most likely the key, holds characters that are not allowed.",
+            next_step="set AGENTLIN_API_KEY again, without line breaks",
+        ) from None
     except httpx.HTTPError as error:
         raise ReplyLost(
             f"The connection to {address.base_url} broke before the answer came: {str(error) or type(error).__name__}.",
