@@ -510,14 +510,26 @@ class TaskBridge:
 
     async def _view(self, record: TaskRecord) -> Task:
         handled = {name for name, tool in self._tools_of(record.id).items() if tool.handler is not None}
-        abandoned = set()
+        abandoned = await self._abandoned(record)
+        if abandoned:
+            # The record may be older than the look at who works on what: only a fresh one proves it.
+            fresh = await self._ledger.read(reading.load, record.id)
+            record = record if fresh is None else fresh
+            abandoned = await self._abandoned(record)
+        return as_task(record, handled=handled, abandoned=abandoned)
+
+    async def _abandoned(self, record: TaskRecord) -> set[str]:
+        """The started calls of the current round that nobody works on any more."""
+        found = set()
         for call in record.current.calls if record.rounds else ():
             if call.state is CallState.STARTED and call.owner is not None:
-                mine = call.owner == self._ledger.instance
-                works = self._driver.is_executing(record.id, record.current.seq, call.call_id)
-                if not (works if mine else await self._ledger.is_alive(call.owner)):
-                    abandoned.add(call.call_id)
-        return as_task(record, handled=handled, abandoned=abandoned)
+                if call.owner == self._ledger.instance:
+                    works = self._driver.is_executing(record.id, record.current.seq, call.call_id)
+                else:
+                    works = await self._ledger.is_alive(call.owner)
+                if not works:
+                    found.add(call.call_id)
+        return found
 
 
 def _as_request(given: str | TaskRequest | Mapping[str, Any]) -> TaskRequest:

@@ -232,25 +232,29 @@ class TaskDriver:
             await self._ledger.write(writing.require_approval, task.id, seq, call.call_id)
             return
         async with self._handlers:
-            item = ToolCallItem(call_id=call.call_id, name=call.name, arguments=call.arguments)
-            mine = await self._ledger.write(
-                writing.start_call, task.id, seq, call.call_id, owner=self._ledger.instance, previous=previous
-            )
-            if mine:
-                self._announce(task.id)
-                await self._run_handler(task.id, seq, tool, item)
-                self._announce(task.id)
+            key = (task.id, seq, call.call_id)
+            # From before it is on record as started until after its result is: see `is_executing`.
+            self._executing.add(key)
+            try:
+                await self._start_and_run(task.id, seq, call, tool, previous=previous)
+            finally:
+                self._executing.discard(key)
 
-    async def _run_handler(self, task_id: str, seq: int, tool: ClientTool, call: ToolCallItem) -> None:
-        key = (task_id, seq, call.call_id)
-        self._executing.add(key)
-        try:
-            result = await execute(tool, call, self._limits)
-            # What has run must not be forgotten because somebody leaves, or the disk is busy, at this moment.
-            with anyio.CancelScope(shield=True):
-                await _persistently(self._ledger.write, writing.answer_call, task_id, seq, call.call_id, result)
-        finally:
-            self._executing.discard(key)
+    async def _start_and_run(
+        self, task_id: str, seq: int, call: CallRecord, tool: ClientTool, *, previous: str | None
+    ) -> None:
+        mine = await self._ledger.write(
+            writing.start_call, task_id, seq, call.call_id, owner=self._ledger.instance, previous=previous
+        )
+        if not mine:
+            return
+        self._announce(task_id)
+        item = ToolCallItem(call_id=call.call_id, name=call.name, arguments=call.arguments)
+        result = await execute(tool, item, self._limits)
+        # What has run must not be forgotten because somebody leaves, or the disk is busy, at this moment.
+        with anyio.CancelScope(shield=True):
+            await _persistently(self._ledger.write, writing.answer_call, task_id, seq, call.call_id, result)
+        self._announce(task_id)
 
     def is_executing(self, task_id: str, seq: int, call_id: str) -> bool:
         """Whether this process works on a call right now."""
