@@ -43,7 +43,7 @@ class McpConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prefix: str = Field("agentlin_", pattern=r"^[A-Za-z0-9_-]{0,20}$")
+    prefix: str = Field("agentlin_", pattern=r"^[A-Za-z0-9_-]{0,16}$")
     ask_host: bool = True
     ask_user: bool = True
 

@@ -47,14 +47,23 @@ def root(
 
 
 @app.command()
-def mcp() -> None:
+def mcp(
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(help="A typed function the bridge itself runs for remote agents, as module:function. Repeatable."),
+    ] = None,
+    approval: Annotated[
+        str, typer.Option(help="Whether a person has to approve each run of those tools: always or never.")
+    ] = "always",
+) -> None:
     """Serve the MCP tools over stdio, for a host's configuration (see `config`)."""
     from agentlin_bridge.extras import require_extra
 
     require_extra("mcp")
+    from agentlin_bridge.cli.tools import load_tools
     from agentlin_bridge.hosts.mcp.stdio import serve_stdio
 
-    serve_stdio()
+    serve_stdio(load_tools(tool or [], approval))
 
 
 @app.command()

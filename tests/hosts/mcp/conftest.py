@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 
 from tests.support.processes import subprocess_environment
-from tests.support.remote import Agent, ScriptedRemote, Turn
+from tests.support.remote import Agent, ScriptedRemote, Turn, message
 
 READ_FILE = {
     "name": "read_file",
@@ -68,18 +68,26 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def connected(settings: Mapping[str, str], directory: Path, *, mode: str = "auto") -> AsyncIterator[Host]:
+async def connected(
+    settings: Mapping[str, str],
+    directory: Path,
+    *,
+    mode: str = "auto",
+    command: Sequence[str] = ("mcp",),
+    **client: Any,
+) -> AsyncIterator[Host]:
     """A host and its server, which must not print a traceback."""
     parameters = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "agentlin_bridge", "mcp"],
+        args=["-m", "agentlin_bridge", *command],
         env=subprocess_environment(**settings),
         cwd=directory,
     )
     errors = directory / "stderr"
     with errors.open("a", encoding="utf-8") as log:
-        async with Client(stdio_client(parameters, errlog=log), mode=mode, read_timeout_seconds=30) as client:
-            yield Host(client)
+        transport = stdio_client(parameters, errlog=log)
+        async with Client(transport, mode=mode, read_timeout_seconds=30, **client) as connection:
+            yield Host(connection)
     assert "Traceback" not in errors.read_text(encoding="utf-8")
 
 
@@ -88,9 +96,9 @@ def hosting(tmp_path: Path) -> Hosting:
     """Starts servers with the given settings in the test's own directory, and connects to them."""
 
     @asynccontextmanager
-    async def start(settings: Mapping[str, str], *, mode: str = "auto") -> AsyncIterator[Host]:
+    async def start(settings: Mapping[str, str], **options: Any) -> AsyncIterator[Host]:
         with anyio.fail_after(30):
-            async with connected(settings, tmp_path, mode=mode) as host:
+            async with connected(settings, tmp_path, **options) as host:
                 yield host
 
     return start
@@ -130,3 +138,32 @@ def facing(_scripted: tuple[ScriptedRemote, Host]) -> Facing:
         return connection
 
     return face
+
+
+class Gated(ScriptedRemote):
+    """Answers once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: Turn([message("done")], gate=self.gate))
+        self.gate = anyio.Event()
+
+    @property
+    def was_canceled(self) -> bool:
+        return any("cancel" in request for request in self.requests)
+
+
+@pytest.fixture
+async def gated() -> AsyncIterator[Gated]:
+    with anyio.fail_after(60):
+        async with Gated().serve() as listening:
+            yield listening
+            listening.gate.set()
+
+
+@pytest.fixture
+def gated_settings(gated: Gated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a server, or of this process, that faces the gated remote."""
+    given = {"AGENTLIN_BASE_URL": gated.base_url, "AGENTLIN_BRIDGE_LEDGER": str(tmp_path / "ledger")}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return given

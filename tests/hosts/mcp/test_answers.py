@@ -22,7 +22,9 @@ async def test_a_long_answer_comes_in_pages(facing: Facing) -> None:
     assert read == answer[:20_000]
     where = f"characters 0-20000 of {len(answer)}"
     more = "call agentlin_retrieve_task with offset 20000 for more"
-    assert f"[answer cut: {where}; {more}]\n" in text_of(result)
+    resource = f"agentlin://tasks/{task_id}/answer"
+    assert f"[answer cut: {where}; {more}; resource: {resource}]\n" in text_of(result)
+    assert result.structured_content["answer_resource"] == resource
 
     # A host that shows only the structured content has a way through it too.
     structured = result.structured_content
@@ -34,7 +36,7 @@ async def test_a_long_answer_comes_in_pages(facing: Facing) -> None:
         assert len(text_of(result)) < 21_000
         read += text_of(result).partition(LABEL)[2]
     assert read == answer
-    assert "for more]" not in text_of(result)
+    assert "for more" not in text_of(result)
     past = text_of(await host.call("retrieve_task", task_id=task_id, offset=10**9))
     assert past.endswith(f"The answer has {len(answer)} characters; there is nothing at offset 1000000000.")
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -87,6 +88,49 @@ async def test_garbage_on_stdin_is_survived(embedded: dict[str, str], tmp_path: 
         await server.send("tools/list")
 
         assert len((await server.answer())["tools"]) == 6
+
+
+def processes_that_know(path: Path) -> list[int]:
+    """Processes with a path in their environment."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if str(path).encode() in environment.read_bytes():
+                found.append(int(environment.parent.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_hundred_starts_and_kills_leave_nobody(tmp_path: Path) -> None:
+    settings = {"AGENTLIN_BASE_URL": "http://127.0.0.1:9/v1", "AGENTLIN_BRIDGE_LEDGER": str(tmp_path / "ledger")}
+    several = anyio.Semaphore(8)
+
+    async def one(number: int) -> None:
+        async with several, wire(settings, tmp_path) as server:
+            if number % 20 == 0:
+                await server.greet()
+                await server.call("list_tasks")
+            if number % 20 == 1:
+                await server.stdin.aclose()
+                assert await server.ended(within=25) == 0
+            else:
+                server.process.send_signal(signal.SIGTERM if number % 2 else signal.SIGKILL)
+                await server.ended()
+
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(one, number)
+
+    assert processes_that_know(tmp_path) == []
+
+
+async def test_text_survives_any_locale_and_line_ending(gated_settings: dict[str, str], tmp_path: Path) -> None:
+    settings = {**gated_settings, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "cp932:strict"}
+    async with wire(settings, tmp_path, newline=b"\r\n") as server:
+        await server.greet()
+        await server.send("prompts/get", {"name": "delegate", "arguments": {"task": "Grüße — 潮 🌊"}})
+        (said,) = (await server.answer())["messages"]
+        assert said["content"]["text"].endswith("Grüße — 潮 🌊")
 
 
 async def test_killed_between_question_and_answer(hosting: Hosting, embedded: dict[str, str], tmp_path: Path) -> None:

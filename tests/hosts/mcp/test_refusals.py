@@ -20,7 +20,12 @@ MISFITS: list[tuple[str, dict[str, Any], str]] = [
         "there is no argument 'tools', only instructions, client_tools",
     ),
     ("create_task", {"instructions": "x", "wait_seconds": -1}, "wait_seconds: Input should be greater than"),
-    ("create_task", {"instructions": "x", "client_tools": ["read_file"]}, "client_tools.0: Input should be an object"),
+    ("create_task", {"instructions": "x", "client_tools": [5]}, "client_tools.0: Input should be an object"),
+    (
+        "create_task",
+        {"instructions": "x", "client_tools": ["read_file"]},
+        "no configured client tool 'read_file' (none are configured)",
+    ),
     ("create_task", {"instructions": "x", "client_tools": [{"name": "a b"}]}, "'a b' cannot be used"),
     ("create_task", {"instructions": "x", "client_tools": [READ_FILE, READ_FILE]}, "Two client tools are called"),
     (

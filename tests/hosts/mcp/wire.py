@@ -23,10 +23,17 @@ HELLO = {
 }
 
 
-class Wire:
-    """A server process and JSON-RPC by hand."""
+ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "bare", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
 
-    def __init__(self, process: Process) -> None:
+
+class Wire:
+    """A server process and JSON-RPC by hand, in the era of 2025 or of 2026."""
+
+    def __init__(self, process: Process, *, modern: bool = False, newline: bytes = b"\n") -> None:
         assert process.stdin is not None
         assert process.stderr is not None
         self.process = process
@@ -34,14 +41,18 @@ class Wire:
         # A test may have given the server another stdout.
         self._out = None if process.stdout is None else BufferedByteReceiveStream(process.stdout)
         self._err = process.stderr
-        self._id = 0
+        self._modern = modern
+        self._newline = newline
+        self.last_id = 0
 
     async def send(self, method: str, params: dict[str, Any] | None = None, *, request: bool = True) -> None:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params or {}}
+        if request and self._modern:
+            message["params"]["_meta"] = ENVELOPE
         if request:
-            self._id += 1
-            message["id"] = self._id
-        await self.stdin.send(json.dumps(message).encode() + b"\n")
+            self.last_id += 1
+            message["id"] = self.last_id
+        await self.stdin.send(json.dumps(message).encode() + self._newline)
 
     async def answer(self) -> dict[str, Any]:
         """The result of the last request. Every line on stdout has to be JSON-RPC."""
@@ -49,16 +60,23 @@ class Wire:
         while True:
             message: dict[str, Any] = json.loads(await self._out.receive_until(b"\n", 2**22))
             assert message["jsonrpc"] == "2.0"
-            if message.get("id") == self._id:
+            if message.get("id") == self.last_id:
                 return dict(message["result"])
 
     async def greet(self) -> None:
+        if self._modern:
+            await self.send("server/discover")
+            await self.answer()
+            return
         await self.send("initialize", HELLO)
         await self.answer()
         await self.send("notifications/initialized", request=False)
 
-    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+    async def start(self, tool: str, **arguments: Any) -> None:
         await self.send("tools/call", {"name": f"agentlin_{tool}", "arguments": arguments})
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        await self.start(tool, **arguments)
         return dict((await self.answer())["structuredContent"])
 
     async def rest(self) -> tuple[bytes, str]:
@@ -73,14 +91,16 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(settings: dict[str, str], cwd: Path, *, stdout: int = subprocess.PIPE) -> AsyncIterator[Wire]:
+async def wire(
+    settings: dict[str, str], cwd: Path, *, stdout: int = subprocess.PIPE, **options: Any
+) -> AsyncIterator[Wire]:
     """A server process; it is killed if it is still there at the end."""
     command = [sys.executable, "-m", "agentlin_bridge", "mcp"]
     process = await anyio.open_process(command, stdout=stdout, env=subprocess_environment(**settings), cwd=cwd)
     with anyio.fail_after(30):
         async with process:
             try:
-                yield Wire(process)
+                yield Wire(process, **options)
             finally:
                 if process.returncode is None:
                     process.kill()

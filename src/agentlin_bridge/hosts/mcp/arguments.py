@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, JsonValue, WithJsonSchema
 
+from agentlin_bridge.hosts.mcp.content import content_item, is_content
 from agentlin_bridge.task import ToolResult
 
 
@@ -33,17 +34,37 @@ class HostTool(BaseModel):
     )
 
 
+class NamedTool(HostTool):
+    """A tool given by its name alone; the configuration has the rest."""
+
+
+def _or_named(value: object) -> object:
+    value = _parsed(value)
+    return NamedTool(name=value) if isinstance(value, str) else value
+
+
+OfferedTool = Annotated[HostTool, BeforeValidator(_or_named)]
+
+
 class CallResult(BaseModel):
     """What one tool call gave."""
 
     call_id: str
     content: Annotated[
-        JsonValue, WithJsonSchema({"type": "string", "description": "What it returned, as text or JSON"})
+        JsonValue,
+        WithJsonSchema({"type": "string", "description": "What it returned: text, JSON, or a list of content items"}),
     ]
     is_error: Annotated[bool, Field(description="True if it failed or you refuse; content says why")] = False
 
-    def as_result(self) -> Any:
-        """In the form `TaskBridge.submit` takes."""
+    def as_result(self) -> ToolResult | JsonValue:
+        """In the form `TaskBridge.submit` takes.
+
+        Raises:
+            InvalidRequestError: it is a content item, but not a whole one.
+        """
+        given = self.content if isinstance(self.content, list) else [self.content]
+        if given and all(is_content(item) for item in given):
+            return ToolResult(content=[content_item(item) for item in given], is_error=self.is_error)
         if not self.is_error:
             return self.content
         return ToolResult.error(self.content if isinstance(self.content, str) else json.dumps(self.content))

@@ -9,7 +9,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 
 from agentlin_bridge.errors import BridgeError
 from agentlin_bridge.hosts.mcp.arguments import lean_schema
@@ -22,15 +22,21 @@ _MISFITS = 3
 class BridgeTool(Tool):
     """A tool with a lean schema and readable errors."""
 
+    _prefix: str = PrivateAttr("")
+
     @classmethod
-    def of(cls, function: Callable[..., Any], description: str, annotations: ToolAnnotations) -> BridgeTool:
-        """The tool `agentlin_<function's name>`."""
-        name = f"agentlin_{function.__name__}"
+    def of(
+        cls, function: Callable[..., Any], prefix: str, description: str, annotations: ToolAnnotations
+    ) -> BridgeTool:
+        """The tool `<prefix><function's name>`."""
+        name = f"{prefix}{function.__name__}"
         made = cls.from_function(
             function, name=name, description=description, annotations=annotations, structured_output=False
         )
         made.parameters = lean_schema(made.parameters)
-        return cast(BridgeTool, made)
+        tool = cast(BridgeTool, made)
+        tool._prefix = prefix
+        return tool
 
     async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> Any:
         """Run it.
@@ -50,10 +56,10 @@ class BridgeTool(Tool):
             if isinstance(cause, ValidationError):
                 raise self._misfit(_misfits(cause)) from cause
             if isinstance(cause, BridgeError):
-                raise ToolError(one_line(str(cause), ERROR_CHARS)) from cause
+                raise ToolError(in_words(cause)) from cause
             raise UnexpectedToolError(
                 f"{self.name} failed: an error inside the bridge ({type(cause).__name__}). "
-                "Next: call agentlin_list_tasks to see where your tasks are; the bridge's stderr has the details."
+                f"Next: call {self._prefix}list_tasks to see where your tasks are; the bridge's stderr has the details."
             ) from cause
 
     def _misfit(self, problem: str) -> ToolError:
@@ -61,6 +67,12 @@ class BridgeTool(Tool):
             f"{self.name} was not run, its arguments do not fit: {one_line(problem, ERROR_CHARS)}. "
             "Next: correct them and call it again."
         )
+
+
+def in_words(error: BridgeError) -> str:
+    """An error on one line; however long the cause is, the next step is kept."""
+    next_step = error.next_step or "correct the call, or tell your user"
+    return f"{one_line(error.message, ERROR_CHARS)} Next: {one_line(next_step, ERROR_CHARS)}"
 
 
 def _misfits(error: ValidationError) -> str:

@@ -6,12 +6,16 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
+
+    from agentlin_bridge.delegation.client_tools import ClientTool
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +24,13 @@ GRACE = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve_stdio() -> None:
+def serve_stdio(client_tools: Sequence[ClientTool] = ()) -> None:
     """Serve MCP on stdin and stdout until the host closes stdin, or SIGINT or SIGTERM comes.
 
     The process then ends with status 0; tasks go on without it.
+
+    Args:
+        client_tools: offered with every task, and executed by the bridge.
 
     Raises:
         ConfigurationError: the settings contradict each other or are half set.
@@ -34,9 +41,16 @@ def serve_stdio() -> None:
     # Slow imports, after the signals are taken care of.
     from agentlin_bridge import TaskBridge  # noqa: PLC0415
     from agentlin_bridge.hosts.mcp.server import build_server  # noqa: PLC0415
+    from agentlin_bridge.settings import load_settings  # noqa: PLC0415
 
     closed = anyio.Event()
-    anyio.run(_serve, build_server(TaskBridge.from_env, closed=closed), closed)
+    server = build_server(
+        partial(TaskBridge.from_env, client_tools=client_tools),
+        config=load_settings().load_config(),
+        client_tools=client_tools,
+        closed=closed,
+    )
+    anyio.run(_serve, server, closed)
     # The ledger is closed; what is left to do at exit only costs the host time.
     os._exit(0)
 

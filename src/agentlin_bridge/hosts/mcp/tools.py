@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
-from mcp.server.mcpserver import Context
+import anyio
+import anyio.lowlevel
 from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import Field, WithJsonSchema
 
+from agentlin_bridge.delegation.bridge import TaskBridge
 from agentlin_bridge.errors import InvalidRequestError
-from agentlin_bridge.hosts.mcp.arguments import CallResult, HostTool
+from agentlin_bridge.hosts.mcp.arguments import CallResult, OfferedTool
+from agentlin_bridge.hosts.mcp.attending import Answer, attend, task_asked_about
 from agentlin_bridge.hosts.mcp.calling import BridgeTool
-from agentlin_bridge.hosts.mcp.lazy_bridge import LazyBridge
-from agentlin_bridge.hosts.mcp.results import PATIENCE, canceled_result, deleted_result, list_result, task_result
-from agentlin_bridge.hosts.mcp.waiting import waited
-from agentlin_bridge.task import TaskStatus
+from agentlin_bridge.hosts.mcp.content import content_item
+from agentlin_bridge.hosts.mcp.offering import offered
+from agentlin_bridge.hosts.mcp.results import PATIENCE
+from agentlin_bridge.hosts.mcp.serving import Ctx, serving
+from agentlin_bridge.task import Task, TaskStatus
 
-ASK_HOST: dict[str, Any] = {
-    "name": "ask_host",
-    "description": "Ask the agent that delegated this task to do something only it can do, such as reading one of its "
-    "files or asking its user. It answers in text.",
-    "parameters": {
-        "type": "object",
-        "properties": {"request": {"type": "string", "description": "What it shall do, in one or more sentences"}},
-        "required": ["request"],
-    },
-}
-"""Offered with every task, so that a host never has to write a schema."""
-
-Ctx = Context[LazyBridge]
-TaskId = Annotated[str, Field(description="As in the result of agentlin_create_task")]
 Wait = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Seconds to wait; the task goes on afterwards")]
 Attachments = WithJsonSchema(
     {
         "type": "array",
         "items": {"type": "object"},
-        "description": 'Content items: {"type": "text", "text": "..."} or '
-        '{"type": "image_url", "image_url": {"url": "..."}}',
+        "description": 'Content items: {"type": "text", "text"}, {"type": "image", "data", "mimeType"}, '
+        '{"type": "image_url", "image_url": {"url"}} or {"type": "file", "file": {"file_url" or "file_data"}}',
     }
 )
 
 CREATE = """\
 Delegate a subtask to a remote Agentlin agent and wait for it. Returns one of:
 - completed: the agent's answer.
-- input-required: tool_calls for you. The agent needs a tool of yours, or asks you for something with ask_host \
-(always offered). Do it, then call agentlin_submit_tool_results.
-- working: not done yet. Call agentlin_retrieve_task.
+- input-required: tool_calls for you. The agent needs a tool of yours, or asks you something with ask_host, or your \
+user with ask_user. Do it, then call {prefix}submit_tool_results.
+- working: not done yet. Call {prefix}retrieve_task.
 A line "Next:" in the result names the call to make."""
 
 
@@ -54,7 +45,8 @@ async def create_task(
     *,
     instructions: Annotated[str, Field(description="The whole subtask; the agent sees nothing else of your context")],
     client_tools: Annotated[
-        list[HostTool] | None, Field(description="Tools of yours that the agent may ask you to run")
+        list[OfferedTool] | None,
+        Field(description="Tools of yours that the agent may ask you to run; a configured one by its name alone"),
     ] = None,
     continue_task: Annotated[str, Field(description="task_id of an ended task whose conversation goes on")] = "",
     output_schema: Annotated[
@@ -66,59 +58,71 @@ async def create_task(
     ] = "",
     wait_seconds: Wait = PATIENCE,
     attachments: Annotated[list[Any] | None, Attachments] = None,
-) -> CallToolResult:
-    bridge = await ctx.request_context.lifespan_context.get()
-    tools = [tool.model_dump() for tool in client_tools or []]
-    if bridge.capabilities.client_tools and all(tool["name"] != ASK_HOST["name"] for tool in tools):
-        tools.append(ASK_HOST)
-    task = await bridge.create(
-        instructions,
-        client_tools=tools,
-        attachments=attachments or [],
-        agent=agent or None,
-        continue_task=continue_task or None,
-        output_schema=output_schema,
-        request_id=request_id or None,
+) -> Answer:
+    bridge = await serving(ctx).bridge.get()
+    if (asked_about := task_asked_about(ctx)) is not None:
+        task = await _concerned(ctx, bridge, asked_about)
+        return await attend(ctx, bridge, task, wait_seconds)
+    tools, metadata = offered(
+        client_tools or [],
+        serving(ctx).client_tools,
+        serving(ctx).config,
+        is_possible=bridge.capabilities.client_tools,
     )
-    return task_result(await waited(ctx, bridge, task, wait_seconds))
+    # Cancelled now, nobody would know the task's id.
+    with anyio.CancelScope(shield=True):
+        task = await bridge.create(
+            instructions,
+            client_tools=tools,
+            attachments=[item if isinstance(item, str) else content_item(item) for item in attachments or []],
+            agent=agent or None,
+            continue_task=continue_task or None,
+            output_schema=output_schema,
+            request_id=request_id or None,
+            metadata=metadata,
+        )
+        serving(ctx).calls.concerns(ctx.request_context.request_id, task.id)
+    await anyio.lowlevel.checkpoint_if_cancelled()
+    return await attend(ctx, bridge, task, wait_seconds)
 
 
 async def retrieve_task(
     ctx: Ctx,
-    task_id: TaskId,
+    task_id: str,
     wait_seconds: Wait = 0,
     offset: Annotated[int, Field(ge=0, description="Where in a long answer to start, in characters")] = 0,
-) -> CallToolResult:
-    bridge = await ctx.request_context.lifespan_context.get()
-    task = await bridge.retrieve(task_id)
-    return task_result(await waited(ctx, bridge, task, wait_seconds), offset=offset)
+) -> Answer:
+    bridge = await serving(ctx).bridge.get()
+    return await attend(ctx, bridge, await bridge.retrieve(task_id), wait_seconds, offset=offset)
 
 
 async def submit_tool_results(
     ctx: Ctx,
-    task_id: TaskId,
+    task_id: str,
     results: Annotated[list[CallResult], Field(description="One for each call_id; the rest can follow later")],
     wait_seconds: Wait = PATIENCE,
-) -> CallToolResult:
+) -> Answer:
     given = {result.call_id: result.as_result() for result in results}
     if len(given) < len(results):
         raise InvalidRequestError(
             "A call_id stands in results more than once; nothing was stored.",
             next_step="give one result for each call_id",
         )
-    bridge = await ctx.request_context.lifespan_context.get()
-    task = await bridge.submit(task_id, given)
-    return task_result(await waited(ctx, bridge, task, wait_seconds))
+    bridge = await serving(ctx).bridge.get()
+    task = await _concerned(ctx, bridge, task_id)
+    if task_asked_about(ctx) is None:
+        task = await bridge.submit(task_id, given)
+    return await attend(ctx, bridge, task, wait_seconds)
 
 
-async def cancel_task(ctx: Ctx, task_id: TaskId) -> CallToolResult:
-    bridge = await ctx.request_context.lifespan_context.get()
-    return canceled_result(await bridge.cancel(task_id))
+async def cancel_task(ctx: Ctx, task_id: str) -> CallToolResult:
+    bridge = await serving(ctx).bridge.get()
+    return serving(ctx).results.canceled(await bridge.cancel(task_id))
 
 
-async def delete_task(ctx: Ctx, task_id: TaskId) -> CallToolResult:
-    bridge = await ctx.request_context.lifespan_context.get()
-    return deleted_result(await bridge.delete(task_id))
+async def delete_task(ctx: Ctx, task_id: str) -> CallToolResult:
+    bridge = await serving(ctx).bridge.get()
+    return serving(ctx).results.deleted(await bridge.delete(task_id))
 
 
 async def list_tasks(
@@ -126,39 +130,52 @@ async def list_tasks(
     status: TaskStatus | None = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
 ) -> CallToolResult:
-    bridge = await ctx.request_context.lifespan_context.get()
-    return list_result([task async for task in bridge.list(status=status, limit=limit)])
+    bridge = await serving(ctx).bridge.get()
+    return serving(ctx).results.listed([task async for task in bridge.list(status=status, limit=limit)])
 
 
-def all_tools(notice: str) -> list[BridgeTool]:
-    """The tools, in the order a host lists them. The notice opens what is said about creating a task."""
-    create = f"[{notice}]\n{CREATE}" if notice else CREATE
+async def _concerned(ctx: Ctx, bridge: TaskBridge, task_id: str) -> Task:
+    """The task a call is about; from now on cancelling the call means the task."""
+    task = await bridge.retrieve(task_id)
+    serving(ctx).calls.concerns(ctx.request_context.request_id, task.id)
+    return task
+
+
+def cancelable(prefix: str) -> Collection[str]:
+    """The tools whose cancellation by the host is the task's."""
+    return {f"{prefix}{tool.__name__}" for tool in (create_task, submit_tool_results)}
+
+
+def all_tools(notice: str, prefix: str, configured: Collection[str]) -> list[BridgeTool]:
+    """The tools, in the order a host lists them.
+
+    Args:
+        notice: opens what is said about creating a task.
+        prefix: what their names begin with.
+        configured: client tools that a host may give by name.
+    """
+    create = CREATE.format(prefix=prefix)
+    if notice:
+        create = f"[{notice}]\n{create}"
+    if configured:
+        create = f"{create}\nConfigured client_tools: {', '.join(configured)}."
+    reads = ToolAnnotations(read_only_hint=True)
+    ends = ToolAnnotations(destructive_hint=True, idempotent_hint=True)
+    retrieve = "Look at a task, or wait for it: its status, then its answer or the tool_calls it waits for."
+    submit = (
+        "Give the results of tool_calls that an input-required task waits for, and wait on. Returns what "
+        f"{prefix}create_task does. Repeating a result changes nothing."
+    )
+    cancel = "Stop a task for good. Says whether the remote run stopped, kept running, or cannot be stopped."
+    delete = "Cancel a task if it runs, and delete it with its answer, here and remotely."
+    listing = "List delegated tasks, newest first, also those of earlier sessions."
     return [
-        BridgeTool.of(create_task, create, ToolAnnotations(destructive_hint=False)),
+        BridgeTool.of(create_task, prefix, create, ToolAnnotations(destructive_hint=False)),
+        BridgeTool.of(retrieve_task, prefix, retrieve, reads),
         BridgeTool.of(
-            retrieve_task,
-            "Look at a task, or wait for it: its status, then its answer or the tool_calls it waits for.",
-            ToolAnnotations(read_only_hint=True),
+            submit_tool_results, prefix, submit, ToolAnnotations(destructive_hint=False, idempotent_hint=True)
         ),
-        BridgeTool.of(
-            submit_tool_results,
-            "Give the results of tool_calls that an input-required task waits for, and wait on. Returns what "
-            "agentlin_create_task does. Repeating a result changes nothing.",
-            ToolAnnotations(destructive_hint=False, idempotent_hint=True),
-        ),
-        BridgeTool.of(
-            cancel_task,
-            "Stop a task for good. Says whether the remote run stopped, kept running, or cannot be stopped.",
-            ToolAnnotations(destructive_hint=True, idempotent_hint=True),
-        ),
-        BridgeTool.of(
-            delete_task,
-            "Cancel a task if it runs, and delete it with its answer, here and remotely.",
-            ToolAnnotations(destructive_hint=True, idempotent_hint=True),
-        ),
-        BridgeTool.of(
-            list_tasks,
-            "List delegated tasks, newest first, also those of earlier sessions.",
-            ToolAnnotations(read_only_hint=True, open_world_hint=False),
-        ),
+        BridgeTool.of(cancel_task, prefix, cancel, ends),
+        BridgeTool.of(delete_task, prefix, delete, ends),
+        BridgeTool.of(list_tasks, prefix, listing, ToolAnnotations(read_only_hint=True, open_world_hint=False)),
     ]

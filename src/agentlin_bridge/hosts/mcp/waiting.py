@@ -2,34 +2,112 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import aclosing
+
 import anyio
-from mcp.server.mcpserver import Context
 
 from agentlin_bridge.delegation.bridge import TaskBridge
-from agentlin_bridge.hosts.mcp.lazy_bridge import LazyBridge
+from agentlin_bridge.errors import BridgeError
+from agentlin_bridge.events import Progress
+from agentlin_bridge.hosts.mcp.serving import Ctx
+from agentlin_bridge.hosts.mcp.text import one_line
 from agentlin_bridge.task import Task
 
-SLICE = 1.0
-"""Seconds between looks at the task, for a client that wants progress."""
-KEEPALIVE = 10
-"""Looks after which progress is reported although nothing changed: it resets some clients' timeouts."""
+logger = logging.getLogger(__name__)
+
+LONGEST = 86_400.0
+"""Seconds one call waits at most."""
+GAP = 0.5
+"""Seconds between two progress messages."""
+KEEPALIVE = 10.0
+"""Seconds after which progress is reported although nothing changed: it resets some clients' timeouts."""
+
+_TOOL_CHARS = 64
+_TEXT_CHARS = 120
 
 
-async def waited(ctx: Context[LazyBridge], bridge: TaskBridge, task: Task, seconds: float) -> Task:
-    """The task when it is over, needs the host, or `seconds` have passed."""
-    meta = ctx.request_context.meta
-    if meta is None or meta.get("progress_token") is None:
-        return await bridge.wait(task.id, timeout=seconds) if seconds else task
-    until = anyio.current_time() + seconds
-    looks = reports = 0
-    reported = None
-    while True:
-        if task.status is not reported or looks % KEEPALIVE == 0:
-            reported = task.status
-            reports += 1
-            await ctx.report_progress(reports, message=f"Task {task.id} is {task.status.value}")
-        left = until - anyio.current_time()
-        if left <= 0 or task.status.is_terminal or task.pending:
+class Waiting:
+    """The patience of one call, and the progress it reports to clients that ask for it.
+
+    Args:
+        ctx: the call's.
+        bridge: has the task.
+        seconds: how long the call may wait in all.
+    """
+
+    def __init__(self, ctx: Ctx, bridge: TaskBridge, seconds: float) -> None:
+        self._ctx = ctx
+        self._bridge = bridge
+        self._until = anyio.current_time() + min(seconds, LONGEST)
+        meta = ctx.request_context.meta
+        self._is_watched = meta is not None and meta.get("progress_token") is not None
+        self._reports = 0
+        self._line = self._sent = ""
+        self._news = anyio.Event()
+
+    @property
+    def left(self) -> float:
+        """Seconds left; never negative."""
+        return max(0.0, self._until - anyio.current_time())
+
+    async def wait(self, task: Task) -> Task:
+        """The task when it is over, needs somebody, or time is up."""
+        if not self.left:
             return task
-        task = await bridge.wait(task.id, timeout=min(left, SLICE))
-        looks += 1
+        if not self._is_watched:
+            return await self._bridge.wait(task.id, timeout=self.left)
+        fault: Exception | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._follow, task.id)
+            group.start_soon(self._report)
+            try:
+                task = await self._bridge.wait(task.id, timeout=self.left)
+            except Exception as error:
+                fault = error
+            group.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
+        if not self._line.startswith(task.status.value):
+            self._line = task.status.value
+        if self._line != self._sent:
+            await self._send()
+        return task
+
+    async def _follow(self, task_id: str) -> None:
+        try:
+            async with aclosing(self._bridge.events(task_id)) as events:  # type: ignore[type-var]
+                async for progress in events:
+                    self._tell(line_of(progress))
+        except BridgeError as error:
+            logger.warning("following %s for the host: %s", task_id, error.message)
+
+    async def _report(self) -> None:
+        while True:
+            with anyio.move_on_after(KEEPALIVE):
+                await self._news.wait()
+            await self._send()
+            await anyio.sleep(GAP)
+
+    def _tell(self, line: str) -> None:
+        if line != self._line:
+            self._line = line
+            self._news.set()
+
+    async def _send(self) -> None:
+        self._news = anyio.Event()
+        self._reports += 1
+        self._sent = self._line
+        await self._ctx.report_progress(self._reports, message=self._line)
+
+
+def line_of(progress: Progress) -> str:
+    """Progress in one line: the status, and what of step, tool and text there is."""
+    parts = [progress.status.value]
+    if progress.step:
+        parts.append(f"step {progress.step}")
+    if progress.tool:
+        parts.append(f"tool {one_line(progress.tool, _TOOL_CHARS)}")
+    if last := one_line(progress.text.rstrip().rpartition("\n")[2], _TEXT_CHARS):
+        parts.append(last)
+    return " · ".join(parts)
