@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from filelock import FileLock
 
 from agentlin_bridge.errors import RemoteUnavailable
 from agentlin_bridge.remote import embedded
@@ -100,6 +102,27 @@ async def test_an_idle_server_leaves(database: Path) -> None:
                 await anyio.to_thread.run_sync(wait_until_gone, pid)
             assert embedded_server_pid(database) is None
             assert (await backend.retrieve("task_1")).id == "task_1"
+
+
+async def test_a_server_that_is_still_leaving_is_waited_for(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.parent.mkdir()
+    leaving = FileLock(f"{database}.lock", thread_local=False)
+    leaving.acquire()
+    starting = anyio.Path(f"{database}.starting.lock")
+    with anyio.fail_after(40):
+        async with anyio.create_task_group() as group:
+            group.start_soon(EmbeddedEndpoint(database).resolve)
+            while not await starting.exists():
+                await anyio.lowlevel.checkpoint()
+            assert embedded_server_pid(database) is None
+            leaving.release()
+        assert embedded_server_pid(database) is not None
+    end_embedded_server(database)
+    leaving.acquire()
+    monkeypatch.setattr(embedded, "START_TIMEOUT", 0.2)
+    with pytest.raises(RemoteUnavailable, match="owns its database but does not answer"):
+        await EmbeddedEndpoint(database).resolve()
+    leaving.release()
 
 
 async def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
