@@ -262,19 +262,32 @@ async def test_what_goes_wrong_in_a_handler_goes_back_to_the_remote(open_bridge:
 
 async def test_only_so_many_handlers_run_at_once(open_bridge: Open) -> None:
     running = peak = 0
+    three = anyio.Event()
 
     async def get_weather(city: str) -> str:
         """Weather."""
         nonlocal running, peak
         running += 1
         peak = max(peak, running)
-        await anyio.wait_all_tasks_blocked()
+        if running == 3:
+            three.set()
+        await three.wait()
+        # As long as a fourth would need to start, were it allowed to.
+        await bridge.retrieve(await task_id.receive())
         running -= 1
         return city
 
     cities = [f"c{number}" for number in range(12)]
-    async with open_bridge(weather_agent(*cities), limits=Limits(concurrent_handlers=3)) as (bridge, _):
-        task = await bridge.run("weather?", client_tools=[get_weather])
+    send, task_id = anyio.create_memory_object_stream[str](12)
+    async with (
+        open_bridge(weather_agent(*cities), limits=Limits(concurrent_handlers=3)) as (bridge, _),
+        send,
+        task_id,
+    ):
+        created = await bridge.create("weather?", client_tools=[get_weather])
+        for _ in cities:
+            send.send_nowait(created.id)
+        task = await bridge.wait(created.id)
     assert task.status is TaskStatus.COMPLETED
     assert peak == 3
 
