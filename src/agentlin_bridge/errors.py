@@ -66,7 +66,13 @@ class InvalidRequestError(BridgeError):
 
 
 class RequestConflict(InvalidRequestError):
-    """The same request_id came with different arguments."""
+    """The same request_id came with different arguments.
+
+    Attributes:
+        task_id: the task that the first arguments created.
+    """
+
+    task_id: str = ""
 
 
 class UnknownCall(InvalidRequestError):

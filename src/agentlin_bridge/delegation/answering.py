@@ -16,7 +16,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from agentlin_bridge.delegation.client_tools import ClientTool, schema_errors
+from agentlin_bridge.delegation.ledger.records import TaskRecord
 from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.errors import InvalidRequestError
 from agentlin_bridge.remote.backend import ToolDefinition
 from agentlin_bridge.task import (
     AudioContentItem,
@@ -55,6 +57,36 @@ def refusal(name: str, arguments: str, offered: Mapping[str, ToolDefinition]) ->
             "Nothing was executed; call it again."
         )
     return None
+
+
+def edited_arguments(task: TaskRecord, wanted: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str | None]:
+    """The arguments a person gave calls of a task's current round, as JSON by call_id.
+
+    Raises:
+        InvalidRequestError: they do not fit the tool's schema.
+    """
+    called = {call.call_id: call.name for call in task.current.calls}
+    offered = {tool.name: tool for tool in task.client_tools or ()}
+    found: dict[str, str | None] = {}
+    for call_id, arguments in wanted.items():
+        tool = offered.get(called.get(call_id, ""))
+        if arguments is None or tool is None:
+            found[call_id] = None
+            continue
+        try:
+            found[call_id] = json.dumps(dict(arguments), ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError(
+                f"The arguments for {call_id!r} cannot be written as JSON: {error}. Nothing was approved.",
+                next_step="use JSON values",
+            ) from error
+        if problem := schema_errors(tool.parameters, arguments):
+            raise InvalidRequestError(
+                f"The arguments for {call_id!r} do not fit the schema of {tool.name}: {problem[:_ERROR_CHARS]}. "
+                "Nothing was approved.",
+                next_step="correct them",
+            )
+    return found
 
 
 async def execute(tool: ClientTool, call: ToolCallItem, limits: Limits) -> ToolResult:

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, Unpack
 
 import anyio
-from anyio.abc import TaskGroup
 from pydantic_core import PydanticSerializationError
 
-from agentlin_bridge.delegation.answering import as_result, size_of
-from agentlin_bridge.delegation.changes import Changes
+from agentlin_bridge.delegation.answering import as_result, edited_arguments, size_of
 from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
-from agentlin_bridge.delegation.drives import Drives
-from agentlin_bridge.delegation.driving import TaskDriver
-from agentlin_bridge.delegation.finding import LOCAL, find
+from agentlin_bridge.delegation.engine import Engine
+from agentlin_bridge.delegation.finding import LOCAL
 from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
-from agentlin_bridge.delegation.ledger.records import CallState, NewTask, RoundState, TaskRecord
+from agentlin_bridge.delegation.ledger.records import NewTask, RoundState, TaskRecord
 from agentlin_bridge.delegation.limits import Limits
-from agentlin_bridge.delegation.outcome import as_task
 from agentlin_bridge.delegation.requests import Origin, RequestFields, TaskRequest, prepare
-from agentlin_bridge.delegation.watching import ProgressBoard
-from agentlin_bridge.errors import (
-    BridgeError,
-    ConfigurationError,
-    InvalidRequestError,
-    RemoteError,
-    RemoteNotFound,
-)
+from agentlin_bridge.errors import ConfigurationError, InvalidRequestError, UnsupportedError
 from agentlin_bridge.events import Progress
 from agentlin_bridge.events.progress import TEXT_LIMIT
 from agentlin_bridge.remote.backend import Capabilities, TaskBackend
@@ -76,25 +63,22 @@ class TaskBridge:
         user_id: str | None = None,
         stream: bool = False,
     ) -> None:
-        self._limits = limits or Limits()
-        self._backend = backend
-        self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
-        self._origin = Origin(principal, backend, self._limits, user_id or principal, stream, agents or {})
-        self._tools = as_client_tools(client_tools)
-        self._bound: dict[str, Mapping[str, ClientTool]] = {}
-        self._changes = Changes(self._ledger)
-        self._board = ProgressBoard(backend, self._ledger, self._changes.announce)
-        self._driver = TaskDriver(
-            backend,
-            self._ledger,
-            self._limits,
-            board=self._board,
-            tools=self._tools_of,
-            announce=self._changes.announce,
-        )
-        self._drives = Drives(self._driver, self._changes, over=self._let_go)
-        self._stack = AsyncExitStack()
-        self._group: TaskGroup | None = None
+        limits = limits or Limits()
+        ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        self._engine = Engine(backend, ledger, limits, client_tools)
+        self._user_id = user_id
+        self._origin = Origin(principal, backend, limits, user_id or principal, stream, agents or {})
+
+    def acting_for(self, principal: str) -> TaskBridge:
+        """A bridge for another principal, which sees only that one's tasks.
+
+        It shares what this one has open, lives as long, and must not be entered or left itself.
+        """
+        other = TaskBridge.__new__(type(self))
+        other._engine = self._engine
+        other._user_id = self._user_id
+        other._origin = replace(self._origin, principal=principal, user_id=self._user_id or principal)
+        return other
 
     @classmethod
     def register_factory(cls, factory: Callable[..., TaskBridge]) -> None:
@@ -118,38 +102,23 @@ class TaskBridge:
         raise TypeError("A TaskBridge keeps its key and its connections to itself and cannot be pickled.")
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._ledger)
-            self._backend.recall(await self._ledger.read(reading.notes_of, self._backend.name))
-            await stack.enter_async_context(self._backend)
-            self._stack = stack.pop_all()
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        self._group.start_soon(self._changes.run, self._drives.stop)
-        self._group.start_soon(self._board.run)
+        await self._engine.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            group = self._open_group()
-            group.cancel_scope.cancel()
-            # The body's own error is not the group's: it must reach the caller as it is.
-            await group.__aexit__(None, None, None)
-        finally:
-            self._group = None
-            await self._stack.aclose()
+        await self._engine.__aexit__(kind, error, traceback)
 
     @property
     def capabilities(self) -> Capabilities:
         """What the backend can really do."""
-        return self._backend.capabilities
+        return self._engine.backend.capabilities
 
     @property
     def notice(self) -> str:
         """What a host must know about the backend before it delegates; empty if nothing."""
-        return self._backend.notice
+        return self._engine.backend.notice
 
     # Creating --------------------------------------------------------------------------------------------
 
@@ -190,15 +159,15 @@ class TaskBridge:
         return await self._create(*prepare(request, self._origin))
 
     async def _create(self, new: NewTask, tools: Mapping[str, ClientTool]) -> Task:
-        self._open_group()
+        self._engine.open_group()
         if new.continue_task is not None:
             new = await self._continuing(new, new.continue_task)
-        record, _ = await self._ledger.write(writing.create_task, new, owner=self._ledger.instance)
-        self._carry_on(record, tools)
-        return await self._view(record)
+        record, _ = await self._engine.ledger.write(writing.create_task, new, owner=self._engine.ledger.instance)
+        self._engine.carry_on(record, tools)
+        return await self._engine.view(record)
 
     async def _continuing(self, new: NewTask, earlier_id: str) -> NewTask:
-        earlier = await self._load(earlier_id)
+        earlier = await self._engine.load(self._origin, earlier_id)
         if not earlier.status.is_terminal:
             raise InvalidRequestError(
                 f"Task {earlier_id} is still {earlier.status.value}; its session takes one task at a time.",
@@ -269,7 +238,7 @@ class TaskBridge:
     # Waiting and answering -------------------------------------------------------------------------------
 
     async def wait(self, task_id: str, *, timeout: float | None = None, client_tools: Sequence[ToolLike] = ()) -> Task:
-        """Wait until a task is over, time is up, or only calls without a handler remain.
+        """Wait until a task is over or paused, time is up, or only calls without a handler remain.
 
         Args:
             task_id: the task.
@@ -279,18 +248,19 @@ class TaskBridge:
         Raises:
             TaskNotFound: there is no such task.
         """
-        record = await self._load(task_id)
-        self._carry_on(record, as_client_tools(client_tools))
-        with self._changes.watching(record.id), anyio.move_on_after(timeout):
+        record = await self._engine.load(self._origin, task_id)
+        self._engine.carry_on(record, as_client_tools(client_tools))
+        with self._engine.changes.watching(record.id), anyio.move_on_after(timeout):
             while True:
-                changed = self._changes.next(record.id)
-                record = await self._load(record.id)
-                if record.status.is_terminal or record.id not in self._drives:
+                changed = self._engine.changes.next(record.id)
+                record = await self._engine.load(self._origin, record.id)
+                held = record.status.is_terminal or record.status is TaskStatus.PAUSED
+                if held or record.id not in self._engine.drives:
                     break
                 await changed.wait()
-        if (fault := self._drives.take_fault(record.id)) is not None:
+        if (fault := self._engine.drives.take_fault(record.id)) is not None:
             raise fault
-        return await self._view(await self._load(record.id))
+        return await self._engine.view(await self._engine.load(self._origin, record.id))
 
     async def submit(self, task_id: str, results: Mapping[str, Any]) -> Task:
         """Give results for pending calls, by call_id; partial answers are fine.
@@ -313,26 +283,33 @@ class TaskBridge:
         given = {call_id: as_result(value) for call_id, value in results.items()}
         for call_id, result in given.items():
             self._check_result(call_id, result)
-        record = await self._load(task_id, to_change=True)
-        record = await self._ledger.write(writing.submit, record.id, given)
-        self._changes.announce(record.id)
-        self._carry_on(record)
-        return await self._view(record)
+        record = await self._engine.load(self._origin, task_id, to_change=True)
+        record = await self._engine.ledger.write(writing.submit, record.id, given)
+        self._engine.changes.announce(record.id)
+        self._engine.carry_on(record)
+        return await self._engine.view(record)
 
-    async def approve(self, task_id: str, call_ids: Collection[str]) -> Task:
+    async def approve(self, task_id: str, calls: Collection[str] | Mapping[str, Mapping[str, Any] | None]) -> Task:
         """A person has approved pending calls with `approval_required`; they are executed.
 
         Approving twice changes nothing. To refuse, submit an error result.
 
+        Args:
+            task_id: the task.
+            calls: their call_ids; as a mapping, with the arguments the person wants instead of those asked for,
+                or None. The remote agent is told of them with the result.
+
         Raises:
             TaskNotFound: there is no such task.
             UnknownCall: one of them does not wait for approval; none was approved.
+            InvalidRequestError: arguments do not fit the tool's schema; none was approved.
         """
-        record = await self._load(task_id, to_change=True)
-        record = await self._ledger.write(writing.approve, record.id, list(call_ids))
-        self._changes.announce(record.id)
-        self._carry_on(record)
-        return await self._view(record)
+        record = await self._engine.load(self._origin, task_id, to_change=True)
+        wanted = calls if isinstance(calls, Mapping) else dict.fromkeys(calls)
+        record = await self._engine.ledger.write(writing.approve, record.id, edited_arguments(record, wanted))
+        self._engine.changes.announce(record.id)
+        self._engine.carry_on(record)
+        return await self._engine.view(record)
 
     def _check_result(self, call_id: str, result: ToolResult) -> None:
         try:
@@ -342,9 +319,10 @@ class TaskBridge:
                 f"The result for {call_id!r} holds text that is not Unicode. Nothing was stored.",
                 next_step="correct the text and submit it again",
             ) from error
-        if (size := size_of(result)) > self._limits.result_chars:
+        limit = self._engine.limits.result_chars
+        if (size := size_of(result)) > limit:
             raise InvalidRequestError(
-                f"The result for {call_id!r} has {size:,} characters; the limit is {self._limits.result_chars:,}. "
+                f"The result for {call_id!r} has {size:,} characters; the limit is {limit:,}. "
                 "Nothing was stored and the call is still pending.",
                 next_step="submit a shorter one: the part that matters, or a summary",
             )
@@ -357,9 +335,9 @@ class TaskBridge:
         Raises:
             TaskNotFound: there is no such task.
         """
-        record = await self._load(task_id)
-        self._carry_on(record)
-        return await self._view(record)
+        record = await self._engine.load(self._origin, task_id)
+        self._engine.carry_on(record)
+        return await self._engine.view(record)
 
     async def list(
         self, *, status: TaskStatus | str | Collection[TaskStatus | str] | None = None, limit: int | None = None
@@ -378,11 +356,11 @@ class TaskBridge:
         after: tuple[float, str] | None = None
         while left is None or left > 0:
             size = _PAGE if left is None else min(_PAGE, left)
-            page = await self._ledger.read(
+            page = await self._engine.ledger.read(
                 reading.page, self._origin.principal, statuses=wanted, after=after, size=size
             )
             for record in page:
-                yield await self._view(record)
+                yield await self._engine.view(record)
             if len(page) < size:
                 return
             after = (page[-1].created_at, page[-1].id)
@@ -397,24 +375,69 @@ class TaskBridge:
         Raises:
             TaskNotFound: there is no such task.
         """
-        record = await self._load(task_id)
-        self._carry_on(record)
+        record = await self._engine.load(self._origin, task_id)
+        self._engine.carry_on(record)
         shown: Progress | None = None
-        with self._changes.watching(record.id), self._board.watching(record.id):
+        with self._engine.changes.watching(record.id), self._engine.board.watching(record.id):
             while True:
-                changed = self._changes.next(record.id)
-                task = await self._view(await self._load(record.id))
-                progress = replace(self._board.progress(record.id), status=task.status)
+                changed = self._engine.changes.next(record.id)
+                task = await self._engine.view(await self._engine.load(self._origin, record.id))
+                progress = replace(self._engine.board.progress(record.id), status=task.status)
                 if task.answer is not None:
                     progress = replace(progress, text=task.answer[-TEXT_LIMIT:])
                 if progress != shown:
                     shown = progress
                     yield progress
-                if task.status.is_terminal or task.pending or record.id not in self._drives:
+                if task.status.is_terminal or task.pending or record.id not in self._engine.drives:
                     break
                 await changed.wait()
-        if (fault := self._drives.take_fault(record.id)) is not None:
+        if (fault := self._engine.drives.take_fault(record.id)) is not None:
             raise fault
+
+    # Holding ---------------------------------------------------------------------------------------------
+
+    async def pause(self, task_id: str) -> Task:
+        """Pause a task: the remote run is, and nothing new is started for it. `wait` returns.
+
+        Pausing a paused task changes nothing. Its deadline goes on.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            InvalidRequestError: it is over.
+            UnsupportedError: the backend cannot pause, or not this task.
+            RemoteError: the remote could not be asked; the task goes on.
+        """
+        record = await self._held(task_id, "pause", can=self.capabilities.pause)
+        if record.status is not TaskStatus.PAUSED:
+            if record.current.state is not RoundState.SETTLED:
+                await self._engine.backend.pause(record.current.remote_id)
+            await self._engine.ledger.write(writing.pause, record.id)
+            self._engine.changes.announce(record.id)
+        return await self.retrieve(record.id)
+
+    async def resume(self, task_id: str) -> Task:
+        """Let a paused task go on. Resuming one that is not paused changes nothing. Raises like `pause`."""
+        record = await self._held(task_id, "resume", can=self.capabilities.resume)
+        if record.status is TaskStatus.PAUSED:
+            if record.current.state is not RoundState.SETTLED:
+                await self._engine.backend.resume(record.current.remote_id)
+            await self._engine.ledger.write(writing.resume, record.id)
+            self._engine.changes.announce(record.id)
+        return await self.retrieve(record.id)
+
+    async def _held(self, task_id: str, verb: str, *, can: bool) -> TaskRecord:
+        record = await self._engine.load(self._origin, task_id, to_change=True)
+        if record.status.is_terminal:
+            raise InvalidRequestError(
+                f"Task {record.id} is {record.status.value}; only a task that is going on can be held.",
+                next_step="retrieve it to see how it ended",
+            )
+        if not can:
+            raise UnsupportedError(
+                f"The backend {self._engine.backend.name!r} cannot {verb} a task.",
+                next_step="cancel the task, or let it run",
+            )
+        return record
 
     # Ending ----------------------------------------------------------------------------------------------
 
@@ -426,17 +449,15 @@ class TaskBridge:
         Raises:
             TaskNotFound: there is no such task.
         """
-        record = await self._load(task_id, to_change=True)
-        canceled = await self._ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None)
+        record = await self._engine.load(self._origin, task_id, to_change=True)
+        canceled = await self._engine.ledger.write(writing.finish, record.id, TaskStatus.CANCELED, None)
         with anyio.CancelScope(shield=True):
             # As it is now: another process may have sent a round meanwhile.
-            record = await self._load(record.id)
+            record = await self._engine.load(self._origin, record.id)
             is_ours = record.status in (TaskStatus.CANCELED, TaskStatus.EXPIRED)
             if canceled or (is_ours and record.remote_outcome is None):
-                await self._drives.end(record.id)
-                self._let_go(record.id)
-                await self._tell_remote(record)
-        return await self._view(await self._load(record.id))
+                await self._engine.stop(record)
+        return await self._engine.view(await self._engine.load(self._origin, record.id))
 
     async def delete(self, task_id: str) -> Task:
         """Cancel a task if it runs, and delete it here and remotely. Repeating it gives the first answer.
@@ -444,92 +465,13 @@ class TaskBridge:
         Raises:
             TaskNotFound: there is no such task.
         """
-        record = await self._load(task_id, deleted=True, to_change=True)
+        record = await self._engine.load(self._origin, task_id, deleted=True, to_change=True)
         if not record.is_deleted:
             await self.cancel(record.id)
-            record = await self._load(record.id)
-            for round_ in record.rounds:
-                await self._delete_remote(record.id, round_.remote_id)
-            await self._ledger.write(writing.bury, record.id)
-        return await self._view(await self._load(record.id, deleted=True))
-
-    async def _tell_remote(self, record: TaskRecord) -> None:
-        round_ = record.current
-        if round_.state is RoundState.SETTLED:
-            # Between two rounds nothing runs.
-            await self._ledger.write(writing.record_outcome, record.id, "stopped")
-            return
-        await self._driver.stop_remote(record)
-
-    async def _delete_remote(self, task_id: str, remote_id: str) -> None:
-        try:
-            outcome = await self._backend.delete(remote_id)
-        except RemoteNotFound:
-            outcome = "stopped"
-        except RemoteError as error:
-            logger.warning("deleting %s remotely: %s", remote_id, error)
-            outcome = "kept running"
-        await self._ledger.write(writing.record_outcome, task_id, outcome)
-
-    # Inside ----------------------------------------------------------------------------------------------
-
-    def _open_group(self) -> TaskGroup:
-        if self._group is None:
-            raise BridgeError("The bridge is not open.", next_step="use it inside `async with`")
-        return self._group
-
-    def _let_go(self, task_id: str) -> None:
-        # Handlers keep alive whatever they close over.
-        self._bound.pop(task_id, None)
-        self._board.forget(task_id)
-
-    def _tools_of(self, task_id: str) -> Mapping[str, ClientTool]:
-        return {**self._tools, **self._bound.get(task_id, {})}
-
-    def _carry_on(self, record: TaskRecord, tools: Mapping[str, ClientTool] | None = None) -> None:
-        """Have the task driven by this bridge with these tools, unless it is over, or some other place's."""
-        if not record.status.is_terminal and self._is_at_home(record):
-            if tools:
-                self._bound[record.id] = {**self._bound.get(record.id, {}), **tools}
-            self._drives.carry_on(record.id, self._open_group())
-
-    def _is_at_home(self, record: TaskRecord) -> bool:
-        return (record.backend, record.place) == (self._backend.name, self._backend.place)
-
-    async def _load(self, task_id: str, *, deleted: bool = False, to_change: bool = False) -> TaskRecord:
-        record = await find(self._ledger, self._origin, task_id, deleted=deleted)
-        if to_change and not self._is_at_home(record):
-            raise InvalidRequestError(
-                f"Task {record.id} was given to {record.backend} at {record.place}, and this bridge is set up for "
-                f"{self._backend.name} at {self._backend.place}.",
-                next_step="use a bridge with the settings the task was created with",
-            )
-        if not record.status.is_terminal and time.time() >= record.deadline_at:
-            self._carry_on(record)
-        return record
-
-    async def _view(self, record: TaskRecord) -> Task:
-        handled = {name for name, tool in self._tools_of(record.id).items() if tool.handler is not None}
-        abandoned = await self._abandoned(record)
-        if abandoned:
-            # The record may be older than the look at who works on what: only a fresh one proves it.
-            fresh = await self._ledger.read(reading.load, record.id)
-            record = record if fresh is None else fresh
-            abandoned = await self._abandoned(record)
-        return as_task(record, handled=handled, abandoned=abandoned)
-
-    async def _abandoned(self, record: TaskRecord) -> set[str]:
-        """The started calls of the current round that nobody works on any more."""
-        found = set()
-        for call in record.current.calls if record.rounds else ():
-            if call.state is CallState.STARTED and call.owner is not None:
-                if call.owner == self._ledger.instance:
-                    works = self._driver.is_executing(record.id, record.current.seq, call.call_id)
-                else:
-                    works = await self._ledger.is_alive(call.owner)
-                if not works:
-                    found.add(call.call_id)
-        return found
+            record = await self._engine.load(self._origin, record.id)
+            await self._engine.delete_remote(record)
+            await self._engine.ledger.write(writing.bury, record.id)
+        return await self._engine.view(await self._engine.load(self._origin, record.id, deleted=True))
 
 
 def _as_request(given: str | TaskRequest | Mapping[str, Any]) -> TaskRequest:

@@ -33,7 +33,15 @@ from agentlin_bridge.delegation.requests import new_id
 from agentlin_bridge.delegation.watching import ProgressBoard
 from agentlin_bridge.errors import SERVER_ERROR, LedgerError, RemoteError, RemoteNotFound
 from agentlin_bridge.remote.backend import TaskBackend
-from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskObject, TaskStatus, ToolCallItem
+from agentlin_bridge.task import (
+    JsonrpcError,
+    RemoteOutcome,
+    TaskObject,
+    TaskStatus,
+    TextContentItem,
+    ToolCallItem,
+    ToolResult,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +95,8 @@ class TaskDriver:
             round_ = task.current
             if round_.state is not RoundState.SETTLED:
                 await self._bring_to_end(task, round_)
+            elif task.status is TaskStatus.PAUSED:
+                return False
             elif time.time() >= task.deadline_at:
                 await self.expire(task, "task")
             elif not round_.is_answered:
@@ -249,8 +259,12 @@ class TaskDriver:
         if not mine:
             return
         self._announce(task_id)
-        item = ToolCallItem(call_id=call.call_id, name=call.name, arguments=call.arguments)
+        item = ToolCallItem(call_id=call.call_id, name=call.name, arguments=call.edited or call.arguments)
         result = await execute(tool, item, self._limits)
+        if call.edited is not None:
+            # The remote agent believes it called the tool with its own.
+            told = TextContentItem(text=f"[The host ran {call.name} with other arguments: {call.edited}]")
+            result = ToolResult(content=[told, *result.content], is_error=result.is_error)
         # What has run must not be forgotten because somebody leaves, or the disk is busy, at this moment.
         with anyio.CancelScope(shield=True):
             await _persistently(self._ledger.write, writing.answer_call, task_id, seq, call.call_id, result)

@@ -93,6 +93,7 @@ def _call(row: RowMapping) -> CallRecord:
         arguments=row["arguments"],
         state=CallState(row["state"]),
         approval=None if row["approval"] is None else ApprovalState(row["approval"]),
+        edited=row["edited"],
         owner=row["owner"],
         attempt=row["attempt"],
         result=None if row["result"] is None else ToolResult.model_validate(row["result"]),

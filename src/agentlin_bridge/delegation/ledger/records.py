@@ -93,6 +93,7 @@ class CallRecord:
     arguments: str
     state: CallState
     approval: ApprovalState | None
+    edited: str | None
     owner: str | None
     attempt: int
     result: ToolResult | None

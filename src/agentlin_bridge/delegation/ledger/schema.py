@@ -94,6 +94,7 @@ calls = Table(
     Column("arguments", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("approval", String(16)),
+    Column("edited", Text),  # the arguments a person approved instead of those asked for
     Column("owner", String(64)),
     Column("attempt", Integer, nullable=False),
     Column("result", JSON),

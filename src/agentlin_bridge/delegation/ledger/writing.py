@@ -7,7 +7,7 @@ False means that somebody else was first, or that the task is over, and that not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -66,10 +66,12 @@ def _check_session(connection: Connection, new: NewTask) -> None:
 
 def _same_request(earlier: TaskRecord, new: NewTask) -> TaskRecord:
     if earlier.fingerprint != new.fingerprint:
-        raise RequestConflict(
+        conflict = RequestConflict(
             f"The request_id {new.request_id!r} has already created task {earlier.id} with other arguments.",
             next_step="repeat the first arguments to get that task, or use a new request_id",
         )
+        conflict.task_id = earlier.id
+        raise conflict
     if earlier.is_deleted:
         raise TaskNotFound(
             f"The task that the request_id {new.request_id!r} created was deleted.", next_step="use a new request_id"
@@ -217,15 +219,20 @@ def require_approval(connection: Connection, task_id: str, seq: int, call_id: st
         _touch(connection, tasks.c.id == task_id)
 
 
-def approve(connection: Connection, task_id: str, call_ids: Iterable[str]) -> TaskRecord:
+def approve(connection: Connection, task_id: str, approved: Mapping[str, str | None]) -> TaskRecord:
     """A person has approved calls of the current round: all of them, or none. Approving twice changes nothing.
+
+    Args:
+        connection: inside a write transaction.
+        task_id: whose calls they are.
+        approved: by call_id, the arguments to use instead of those asked for, as JSON, or None.
 
     Raises:
         UnknownCall: one of them is no call that waits for approval, or ever did.
     """
     record = _loaded(connection, task_id)
     current = {} if record.status.is_terminal else {call.call_id: call for call in record.current.calls}
-    for call_id in call_ids:
+    for call_id, edited in approved.items():
         call = current.get(call_id)
         if call is None or call.approval is None:
             raise UnknownCall(
@@ -233,7 +240,7 @@ def approve(connection: Connection, task_id: str, call_ids: Iterable[str]) -> Ta
                 next_step="retrieve the task to see what it waits for",
             )
         where = and_(_call(task_id, record.current.seq, call_id), calls.c.approval == ApprovalState.REQUIRED)
-        connection.execute(update(calls).where(where).values(approval=ApprovalState.GRANTED))
+        connection.execute(update(calls).where(where).values(approval=ApprovalState.GRANTED, edited=edited))
     _touch(connection, tasks.c.id == task_id)
     return _loaded(connection, task_id)
 
@@ -281,7 +288,8 @@ def _awaited(record: TaskRecord) -> str:
 def claim_continuation(connection: Connection, task_id: str, seq: int, remote_id: str, *, owner: str) -> bool:
     """Claim the next round once every call of round `seq` is answered, by writing down its remote id."""
     record = _loaded(connection, task_id)
-    if record.status.is_terminal or record.current.seq != seq or not record.current.is_answered:
+    held = record.status.is_terminal or record.status is TaskStatus.PAUSED
+    if held or record.current.seq != seq or not record.current.is_answered:
         return False
     _claim(connection, task_id, seq + 1, NextRound(RoundKind.RESULTS, remote_id, record.session_id), owner=owner)
     _touch(connection, tasks.c.id == task_id, status=TaskStatus.WORKING)
@@ -345,6 +353,21 @@ def finish(connection: Connection, task_id: str, status: TaskStatus, error: Json
     """End a task from our side: canceled, expired or failed."""
     where = and_(tasks.c.id == task_id, _OPEN)
     return _touch(connection, where, status=status, error=reading.as_json(error)) == 1
+
+
+def pause(connection: Connection, task_id: str) -> bool:
+    """Nothing is to be started for a task until it is resumed; False if it is over or paused already."""
+    where = and_(tasks.c.id == task_id, _OPEN, tasks.c.status != TaskStatus.PAUSED)
+    return _touch(connection, where, status=TaskStatus.PAUSED) == 1
+
+
+def resume(connection: Connection, task_id: str) -> bool:
+    """A paused task goes on; False if it is not paused."""
+    current = _loaded(connection, task_id).current
+    waits = current.state is RoundState.SETTLED and not current.is_answered
+    status = TaskStatus.INPUT_REQUIRED if waits else TaskStatus.WORKING
+    where = and_(tasks.c.id == task_id, tasks.c.status == TaskStatus.PAUSED)
+    return _touch(connection, where, status=status) == 1
 
 
 def record_outcome(connection: Connection, task_id: str, outcome: RemoteOutcome) -> None:

@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("arguments", sa.Text, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("approval", sa.String(16)),
+        sa.Column("edited", sa.Text),
         sa.Column("owner", sa.String(64)),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("result", sa.JSON),
