@@ -192,14 +192,17 @@ def data_directory() -> Path:
     return user_data_path("agentlin-bridge", appauthor=False)
 
 
-def load_settings() -> Settings:
+def load_settings(**given: Any) -> Settings:
     """Read and check the environment.
+
+    Args:
+        given: fields of `Settings` that go before what the environment says.
 
     Raises:
         ConfigurationError: naming the variable, the cause and the next step.
     """
     try:
-        settings = Settings()
+        settings = Settings(**given)
     except ValidationError as error:
         raise ConfigurationError(f"{_first(error)}.", next_step="correct the environment variable") from error
     settings.check()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Unpack
 
-from agentlin_bridge.delegation.bridge import TaskBridge
+from agentlin_bridge.delegation.bridge import SettingsFields, TaskBridge
 from agentlin_bridge.delegation.client_tools import ToolLike
 from agentlin_bridge.extras import require_extra
 from agentlin_bridge.remote.backend import TaskBackend
@@ -46,14 +47,24 @@ def build_backend(settings: Settings) -> TaskBackend:
 
 
 def build_bridge(
-    settings: Settings | None = None, *, principal: str = "local", client_tools: Iterable[ToolLike] = ()
+    settings: Settings | None = None,
+    *,
+    principal: str = "local",
+    client_tools: Iterable[ToolLike] = (),
+    **given: Unpack[SettingsFields],
 ) -> TaskBridge:
     """A bridge as the settings describe it; by default those of the environment.
+
+    Args:
+        settings: what to build it from.
+        principal: whose tasks these are.
+        client_tools: bound by name to every task.
+        given: goes before what the environment says.
 
     Raises:
         ConfigurationError: the settings contradict each other or are half set.
     """
-    settings = settings or load_settings()
+    settings = settings or load_settings(**_fields(given))
     config = settings.load_config()
     return TaskBridge(
         build_backend(settings),
@@ -64,6 +75,13 @@ def build_bridge(
         limits=config.limits,
         user_id=settings.user_id,
     )
+
+
+def _fields(given: SettingsFields) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(given)
+    if "backend" in fields:
+        fields["chosen_backend"] = fields.pop("backend")
+    return fields
 
 
 TaskBridge.register_factory(build_bridge)

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import anyio
+from pydantic import SecretStr
 from pydantic_core import PydanticSerializationError
 
 from agentlin_bridge.delegation.answering import as_result, edited_arguments, size_of
@@ -20,7 +21,7 @@ from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import NewTask, RoundState, TaskRecord
 from agentlin_bridge.delegation.limits import Limits
-from agentlin_bridge.delegation.requests import Origin, RequestFields, TaskRequest, prepare
+from agentlin_bridge.delegation.requests import Origin, RequestFields, TaskRequest, as_json, prepare
 from agentlin_bridge.errors import ConfigurationError, InvalidRequestError, UnsupportedError
 from agentlin_bridge.events import Progress
 from agentlin_bridge.events.progress import TEXT_LIMIT
@@ -30,6 +31,15 @@ from agentlin_bridge.task import Task, TaskStatus, ToolResult
 logger = logging.getLogger(__name__)
 
 _PAGE = 50
+
+
+class SettingsFields(TypedDict, total=False):
+    """Settings as keyword arguments: the deployment, its key, `agentlin` or `embedded`, the ledger's path."""
+
+    base_url: str
+    api_key: SecretStr
+    backend: str
+    ledger: str
 
 
 class TaskBridge:
@@ -86,8 +96,15 @@ class TaskBridge:
         cls._factory = factory
 
     @classmethod
-    def from_env(cls, *, principal: str = LOCAL, client_tools: Iterable[ToolLike] = ()) -> TaskBridge:
+    def from_env(
+        cls, *, principal: str = LOCAL, client_tools: Iterable[ToolLike] = (), **settings: Unpack[SettingsFields]
+    ) -> TaskBridge:
         """A bridge as the environment and the configuration file describe it.
+
+        Args:
+            principal: whose tasks these are.
+            client_tools: bound by name to every task.
+            settings: in place of what the environment says.
 
         Raises:
             ConfigurationError: they contradict each other or are half set.
@@ -96,7 +113,7 @@ class TaskBridge:
             raise ConfigurationError(
                 "Nothing has registered a way to build a bridge.", next_step="import TaskBridge from agentlin_bridge"
             )
-        return cls._factory(principal=principal, client_tools=client_tools)
+        return cls._factory(principal=principal, client_tools=client_tools, **settings)
 
     def __reduce__(self) -> str:
         raise TypeError("A TaskBridge keeps its key and its connections to itself and cannot be pickled.")
@@ -326,6 +343,17 @@ class TaskBridge:
                 "Nothing was stored and the call is still pending.",
                 next_step="submit a shorter one: the part that matters, or a summary",
             )
+
+    async def annotate(self, task_id: str, metadata: Mapping[str, Any]) -> Task:
+        """Add to a task's metadata; keys it has already are replaced.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            InvalidRequestError: the metadata cannot be written as JSON.
+        """
+        record = await self._engine.load(self._origin, task_id)
+        added = as_json("metadata", metadata)
+        return await self._engine.view(await self._engine.ledger.write(writing.annotate, record.id, added))
 
     # Looking ---------------------------------------------------------------------------------------------
 

@@ -120,9 +120,9 @@ def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, Cl
         previous_remote_id=None,
         content=[item.model_dump(mode="json", exclude_none=True) for item in content],
         client_tools=[tool.definition for tool in tools.values()],
-        options=_as_json("options", options),
-        output_schema=None if request.output_schema is None else _as_json("output_schema", request.output_schema),
-        metadata=_as_json("metadata", request.metadata or {}),
+        options=as_json("options", options),
+        output_schema=None if request.output_schema is None else as_json("output_schema", request.output_schema),
+        metadata=as_json("metadata", request.metadata or {}),
         session_id=new_id("sess"),
         user_id=origin.user_id,
         stream=_stream(request, origin),
@@ -173,7 +173,12 @@ def _attachments(given: Sequence[Attachment]) -> list[Any]:
     return content
 
 
-def _as_json(what: str, value: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(what: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping as plain JSON.
+
+    Raises:
+        InvalidRequestError: it cannot be written as JSON.
+    """
     try:
         plain: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
     except (TypeError, ValueError) as error:

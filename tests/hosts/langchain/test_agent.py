@@ -133,7 +133,7 @@ async def test_a_tool_that_interrupts_is_an_error_for_the_remote(task_tool: Make
     with anyio.fail_after(30):
         state = await agent.ainvoke(QUESTION, {"configurable": {"thread_id": "1"}})
     assert "__interrupt__" not in state
-    assert "interrupt the host's graph, which is not supported" in answers(state)[0].text
+    assert "interrupt the host's graph, which a client tool cannot. Nobody was asked." in answers(state)[0].text
 
 
 async def test_a_checkpointed_answer_can_be_read_again(task_tool: MakeTool) -> None:

@@ -43,7 +43,8 @@ def named(name: str) -> BaseTool:
 
 def test_names_are_made_to_fit() -> None:
     offered = as_offered([named("my tool/1"), named("ütf"), named("x" * 80)])
-    assert [each.name for each in offered] == ["my_tool_1", "_tf", "x" * 64]
+    assert [each.name for each in offered.values()] == ["my_tool_1", "_tf", "x" * 64]
+    assert list(offered) == ["my tool/1", "ütf", "x" * 80]
 
 
 def test_names_must_differ() -> None:
@@ -68,7 +69,7 @@ def test_a_tool_without_a_schema_is_refused() -> None:
 
 
 def test_injected_arguments_are_not_offered() -> None:
-    (offered,) = as_offered([reveal])
+    (offered,) = as_offered([reveal]).values()
     assert offered.parameters["properties"] == {"what": {"type": "string"}}
     assert offered.parameters["additionalProperties"] is False
 
@@ -176,8 +177,8 @@ async def test_tools_run_as_if_the_caller_ran_them(task_tool: MakeTool, remote: 
             delegate.invoke({"instructions": "Say"}, config)
     loop = "the caller's loop" if is_async else "another loop"
     assert remote.results == {
-        "call_0": "anna ['mine'] 7 on another thread",
-        "call_1": f"anna ['mine'] 7 on {loop}",
+        "call_0": "anna ['agentlin:client_tool', 'mine'] 7 on another thread",
+        "call_1": f"anna ['agentlin:client_tool', 'mine'] 7 on {loop}",
         "call_2": f"anna on {loop}",
     }
 

@@ -21,6 +21,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from agentlin_bridge import (
     ClientTool,
+    ConfigurationError,
     InvalidRequestError,
     MissingExtraError,
     Task,
@@ -42,6 +43,10 @@ DIGEST = {"instructions": "Digest notes.md"}
 def read_file(path: str) -> str:
     """Read a file of the host's."""
     return NOTES
+
+
+def nothing() -> str:
+    return "nothing"
 
 
 def tool_call(**args: Any) -> dict[str, Any]:
@@ -213,13 +218,10 @@ def test_a_timeout_leaves_the_task_running(task_tool: MakeTool, remote: Remote) 
     assert not remote.told_to_cancel.is_set()
 
 
-def test_a_call_that_nothing_here_runs(task_tool: MakeTool, remote: Remote) -> None:
-    remote.calls = [("ask_user", '{"question": "Which?"}')]
-    parameters = {"type": "object", "properties": {"question": {"type": "string"}}}
-    message = task_tool(ClientTool("ask_user", "Ask.", parameters)).invoke(tool_call(instructions="Ask"))
-    assert "waits for the results of client tools that nothing here runs" in message.text
-    assert '- ask_user (call_0): {"question": "Which?"}' in message.text
-    assert message.artifact.status is TaskStatus.INPUT_REQUIRED
+def test_a_call_that_nothing_here_runs_needs_a_graph_that_can_wait(task_tool: MakeTool, remote: Remote) -> None:
+    with pytest.raises(ConfigurationError, match=r"decide about ask_user, .*Nothing was delegated. Next: compile"):
+        task_tool(ClientTool("ask_user", "Ask.")).invoke(tool_call(instructions="Ask"))
+    assert remote.posts == []
 
 
 def test_it_never_offers_itself() -> None:
@@ -251,10 +253,10 @@ async def test_whose_tasks_they_are(task_tool: MakeTool) -> None:
 def test_no_key_is_in_its_repr_or_pickle(task_tool: MakeTool, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTLIN_API_KEY", "sesame")
     remote.key = "sesame"
-    delegate = task_tool(ClientTool("ask_user", "Ask."))
+    delegate = task_tool(ClientTool("look", "Look.", handler=nothing))
     delegate.invoke({"instructions": "Open"})
     for copied in (copy.deepcopy(delegate), delegate.model_copy(deep=True), pickle.loads(pickle.dumps(delegate))):
-        assert copied.client_tools[0].name == "ask_user"
+        assert copied.client_tools[0].name == "look"
         copied.invoke({"instructions": "Open"})
         copied.close()
     assert "sesame" not in repr(delegate) + str(delegate.model_dump())

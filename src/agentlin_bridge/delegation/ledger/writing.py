@@ -370,6 +370,13 @@ def resume(connection: Connection, task_id: str) -> bool:
     return _touch(connection, where, status=status) == 1
 
 
+def annotate(connection: Connection, task_id: str, added: Mapping[str, Any]) -> TaskRecord:
+    """Add to a task's metadata."""
+    metadata = {**_loaded(connection, task_id).metadata, **added}
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(metadata=metadata))
+    return _loaded(connection, task_id)
+
+
 def record_outcome(connection: Connection, task_id: str, outcome: RemoteOutcome) -> None:
     """What a cancel or delete did to the remote run; the first answer stands."""
     _touch(connection, and_(tasks.c.id == task_id, tasks.c.remote_outcome.is_(None)), remote_outcome=outcome)

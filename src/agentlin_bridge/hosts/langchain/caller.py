@@ -26,14 +26,22 @@ class Caller:
         runtime: LangGraph's `ToolRuntime`, if the call comes from a graph.
         loop: the caller's event loop; None for a sync call, whose thread only waits. Async code then runs in
             the loop of whoever asks, sync code on a thread of its own.
+
+    Attributes:
+        task_id: the delegated task, once there is one.
     """
 
     def __init__(self, config: RunnableConfig, runtime: Any, loop: asyncio.AbstractEventLoop | None) -> None:
         self.config = config
         self.runtime = runtime
         self.is_sync = loop is None
+        self.task_id: str | None = None
         self._loop = loop
         self._context = contextvars.copy_context()
+
+    def call(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call a function that returns at once, in the caller's context but on this thread."""
+        return self._context.copy().run(function, *arguments, **keywords)
 
     async def run(
         self, function: Callable[P, Coroutine[Any, Any, T]], /, *arguments: P.args, **keywords: P.kwargs
@@ -67,6 +75,11 @@ class Caller:
             abandon_on_cancel=True,
             limiter=CapacityLimiter(1),
         )
+
+
+def is_graph_control(error: BaseException) -> bool:
+    """Whether an exception is LangGraph's way to leave a node: an interrupt or a command for a parent graph."""
+    return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
 
 
 def _is_being_cancelled() -> bool:

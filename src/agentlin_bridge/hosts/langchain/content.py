@@ -1,9 +1,9 @@
-"""What a host's tool returned, as a result the remote agent can read."""
+"""Content between LangChain and the remote agent: what a host's tool returned, and what the agent answers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -23,6 +23,7 @@ from agentlin_bridge.task import (
 Block = Mapping[str, Any]
 """A content block of LangChain's version 1 shape."""
 
+_MIME_TYPES = {"mp3": "mpeg"}
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 
 
@@ -31,9 +32,49 @@ def result_of(name: str, returned: object) -> ToolResult:
     if isinstance(returned, ToolMessage):
         content = [_item(block) for block in returned.content_blocks]
         return ToolResult(content=content, is_error=returned.status == "error")
+    messages = [message for message in _messages_of(returned) if isinstance(message, ToolMessage)]
+    if messages:
+        said = result_of(name, messages[-1])
+        note = TextContentItem(text="[What else it returned is for the host's graph, and was not applied.]")
+        return ToolResult(content=[*said.content, note], is_error=said.is_error)
     return ToolResult.error(
         f"{name} ran, but returned a {type(returned).__name__}, which only the host's own graph can use."
     )
+
+
+def _messages_of(command: Any) -> list[Any]:
+    """The messages that LangGraph's `Command` adds to the graph's state, if that is what this is."""
+    update = getattr(command, "update", None)
+    found = update.get("messages", []) if isinstance(update, Mapping) else update
+    return found if isinstance(found, list) else []
+
+
+def blocks_of(items: Iterable[ContentItem]) -> list[dict[str, Any]]:
+    """Content blocks of LangChain's version 1 shape, for what a remote agent says."""
+    return [_block(item) for item in items]
+
+
+def _block(item: ContentItem) -> dict[str, Any]:
+    if isinstance(item, TextContentItem):
+        return {"type": "text", "text": item.text}
+    if isinstance(item, ImageContentItem):
+        return {"type": "image", **_source(item.image_url.url)}
+    if isinstance(item, AudioContentItem):
+        mime_type = f"audio/{_MIME_TYPES.get(item.input_audio.format, item.input_audio.format)}"
+        return {"type": "audio", "base64": item.input_audio.data, "mime_type": mime_type}
+    if isinstance(item, FileContentItem):
+        source = item.file.file_data or item.file.file_url
+        named = {"extras": {"filename": item.file.filename}} if item.file.filename else {}
+        if source:
+            return {"type": "file", **_source(source), **named}
+    return {"type": "non_standard", "value": item.model_dump(mode="json", exclude_none=True)}
+
+
+def _source(url: str) -> dict[str, str]:
+    head, comma, data = url.partition(",")
+    if comma and head.startswith("data:") and head.endswith(";base64"):
+        return {"base64": data, "mime_type": head[len("data:") : -len(";base64")]}
+    return {"url": url}
 
 
 def _item(block: Any) -> ContentItem:

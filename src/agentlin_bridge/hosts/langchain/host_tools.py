@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, get_args, get_origin, get_type_hints
 
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools.base import get_all_basemodel_annotations
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -20,7 +22,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agentlin_bridge.delegation.answering import current_call
 from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
 from agentlin_bridge.errors import InvalidRequestError
-from agentlin_bridge.hosts.langchain.caller import Caller
+from agentlin_bridge.hosts.langchain.caller import Caller, is_graph_control
 from agentlin_bridge.hosts.langchain.content import result_of
 from agentlin_bridge.task import ToolResult
 
@@ -31,26 +33,32 @@ _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]+")
 _NAME_LENGTH = 64
 
 
-def as_offered(tools: Iterable[HostTool], caller: Caller | None = None) -> list[ClientTool]:
-    """Client tools that run on the caller's side; without a caller, only the check that they could.
+def as_offered(tools: Iterable[HostTool], caller: Caller | None = None) -> dict[str, ClientTool]:
+    """Client tools that run on the caller's side, by the names the host gave them.
+
+    Args:
+        tools: the host's tools.
+        caller: where they run; without one they are only checked.
 
     Raises:
         InvalidRequestError: one of them cannot be used, or two have the same name.
     """
     offered: dict[str, ClientTool] = {}
+    names: set[str] = set()
     for given in tools:
         if isinstance(given, BaseTool):
             tool, called = _from_langchain(given, caller), given.name
         else:
             (tool,) = as_client_tools([given]).values()
             tool, called = _in_callers_loop(tool, caller), tool.name
-        if tool.name in offered:
+        if tool.name in names:
             raise InvalidRequestError(
                 f"Two client tools would be called {tool.name!r}; one of them is {called!r}.",
                 next_step="give each its own name of letters, digits, underscores and hyphens",
             )
-        offered[tool.name] = tool
-    return list(offered.values())
+        names.add(tool.name)
+        offered[called] = tool
+    return offered
 
 
 def _in_callers_loop(tool: ClientTool, caller: Caller | None) -> ClientTool:
@@ -78,8 +86,12 @@ def _from_langchain(tool: BaseTool, caller: Caller | None) -> ClientTool:
         name=_NOT_ALLOWED.sub("_", tool.name)[:_NAME_LENGTH],
         description=function.get("description") or "",
         parameters=parameters,
-        handler=partial(_run, tool, frozenset(parameters["properties"]), caller) if caller else None,
+        handler=partial(_run, tool, frozenset(parameters["properties"]), caller) if caller else _unbound,
     )
+
+
+def _unbound(**_: Any) -> None:
+    """Stands for the handler of a tool that is only checked."""
 
 
 async def _run(tool: BaseTool, names: frozenset[str], caller: Caller, /, **arguments: Any) -> ToolResult:
@@ -88,15 +100,20 @@ async def _run(tool: BaseTool, names: frozenset[str], caller: Caller, /, **argum
     if caller.runtime is not None:
         given |= _injected(tool, replace(caller.runtime, tool_call_id=call_id))
     call = {"type": "tool_call", "id": call_id, "name": tool.name, "args": given}
+    traced: RunnableConfig = {
+        "tags": ["agentlin:client_tool"],
+        "metadata": {"agentlin_task_id": caller.task_id, "agentlin_call_id": call_id},
+    }
+    config = merge_configs(caller.config, traced)
     try:
         if caller.is_sync and not _is_async_only(tool):
-            returned = await caller.run_in_thread(tool.invoke, call, caller.config)
+            returned = await caller.run_in_thread(tool.invoke, call, config)
         else:
-            returned = await caller.run(tool.ainvoke, call, caller.config)
+            returned = await caller.run(tool.ainvoke, call, config)
     except Exception as error:
-        if any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__):
+        if is_graph_control(error):
             return ToolResult.error(
-                f"{tool.name} wants to interrupt the host's graph, which is not supported for client tools yet."
+                f"{tool.name} wants to interrupt the host's graph, which a client tool cannot. Nobody was asked."
             )
         raise
     return result_of(tool.name, returned)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langchain_core.tools import ToolException
 
-from agentlin_bridge.task import Task, TaskStatus
+from agentlin_bridge.hosts.langchain.content import blocks_of
+from agentlin_bridge.task import MessageItem, Task, TaskStatus, TextContentItem
 
 ANSWER_CHARS = 100_000
-"""Characters of an answer the model is given; the artifact has all of it."""
+"""Characters of text the model is given of an answer; the artifact has all of it."""
+MEDIA_CHARS = 8_000_000
+"""Characters of images, files and audio, as they are encoded, that the model is given of an answer."""
 
 _REPORTED_CHARS = 500
 
 
-def content_of(task: Task, timeout: float | None) -> str:
-    """The answer, or how far the task is.
+def content_of(task: Task, timeout: float | None) -> str | list[str | dict[Any, Any]]:
+    """The answer, as text or as content blocks, or how far the task is.
 
     Raises:
         ToolException: the task ended without an answer; it says why and what to do.
     """
     if task.status is TaskStatus.COMPLETED:
-        return _bounded(task.answer) if task.answer else f"Task {task.id} is completed. It gave no answer in text."
+        return _blocks(task) or (
+            _bounded(task.answer) if task.answer else f"Task {task.id} is completed. It gave no answer in text."
+        )
     if task.status.is_terminal:
         raise ToolException(_without_answer(task))
     if task.pending:
@@ -35,6 +42,24 @@ def content_of(task: Task, timeout: float | None) -> str:
         f"Task {task.id} has no answer yet: it is still {task.status.value}{waited}, and goes on.\n"
         "Next: retrieve it later by its id, instead of delegating it again."
     )
+
+
+def _blocks(task: Task) -> list[str | dict[Any, Any]]:
+    """The final message in content blocks, if it is more than text."""
+    said = [item for item in task.output if isinstance(item, MessageItem) and item.role == "assistant"]
+    content = said[-1].message_content if said else []
+    if all(isinstance(item, TextContentItem) for item in content):
+        return []
+    room = MEDIA_CHARS
+    blocks: list[str | dict[Any, Any]] = []
+    for item, block in zip(content, blocks_of(content), strict=True):
+        if isinstance(item, TextContentItem):
+            blocks.append({**block, "text": _bounded(item.text)})
+            continue
+        room -= len(item.model_dump_json())
+        left_out = f"[left out: content of type {block['type']!r}, too large to show; the artifact has it]"
+        blocks.append(block if room >= 0 else {"type": "text", "text": left_out})
+    return blocks
 
 
 def _bounded(answer: str) -> str:
