@@ -23,7 +23,7 @@ from agentlin_bridge.hosts.langchain import AgentlinTaskTool
 
 from .conftest import MakeTool
 from .models import Delegating
-from .planned import Planned
+from tests.support.planned import Planned
 
 pytestmark = pytest.mark.anyio
 
