@@ -91,6 +91,8 @@ class ScriptedRemote:
                 Route("/v1/tasks/{id}", self._retrieve, methods=["GET"]),
                 Route("/v1/tasks/{id}", self._delete, methods=["DELETE"]),
                 Route("/v1/tasks/{id}/cancel", self._cancel, methods=["POST"]),
+                Route("/v1/tasks/{id}/pause", self._pause, methods=["POST"]),
+                Route("/v1/tasks/{id}/resume", self._resume, methods=["POST"]),
             ]
         )
         config = uvicorn.Config(app, lifespan="off", log_config=None, ws="none", timeout_graceful_shutdown=1)
@@ -174,6 +176,21 @@ class ScriptedRemote:
             return JSONResponse({"code": -32002, "message": "Task cannot be canceled", "data": None}, 404)
         if task["status"] == "working":
             task["status"] = "canceled"
+        return self._envelope(task)
+
+    async def _pause(self, request: Request) -> Response:
+        return self._held(request, "working", "paused")
+
+    async def _resume(self, request: Request) -> Response:
+        return self._held(request, "paused", "working")
+
+    def _held(self, request: Request, before: str, after: str) -> Response:
+        if (refused := self._refused(request)) is not None:
+            return refused
+        task = self.tasks.get(request.path_params["id"])
+        if task is None or task["status"] != before:
+            return JSONResponse({"code": -32009, "message": f"Task is not {before}", "data": None}, 404)
+        task["status"] = after
         return self._envelope(task)
 
     async def _delete(self, request: Request) -> Response:

@@ -65,6 +65,7 @@ class AgentlinBackend:
         server_tools: whether the agent may use its server's own tools; on the published server those are a
             shell, file access and a code interpreter.
         can_stream: whether rounds can be followed by event stream.
+        can_hold: whether tasks can be paused and resumed; the published server only says so.
         notice: what hosts are told before they delegate.
     """
 
@@ -78,12 +79,13 @@ class AgentlinBackend:
         user_id: str | None = None,
         server_tools: bool = True,
         can_stream: bool = True,
+        can_hold: bool = False,
         notice: str = "",
     ) -> None:
         self.name = name
         self.notice = notice
         self.place = endpoint.place
-        self.capabilities = Capabilities(stream=can_stream)
+        self.capabilities = Capabilities(stream=can_stream, pause=can_hold, resume=can_hold)
         self._server_tools = server_tools
         self._client_id = client_id
         self._user_id = user_id
