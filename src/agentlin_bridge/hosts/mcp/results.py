@@ -53,6 +53,12 @@ class TaskResults:
         """
         if task.status is TaskStatus.COMPLETED:
             return self._completed(task, offset)
+        if task.status is TaskStatus.PAUSED:
+            return _result(
+                task,
+                [f"Task {task.id} is paused: nothing happens until it is resumed."],
+                next_step=f'call {self._prefix}resume_task with task_id "{task.id}" to let it go on.',
+            )
         if task.pending:
             return self._input_required(task, remarks or {})
         if task.status in (TaskStatus.FAILED, TaskStatus.EXPIRED):

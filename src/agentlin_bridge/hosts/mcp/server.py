@@ -60,7 +60,7 @@ def build_server(
             if closed is not None:
                 closed.set()
 
-    tools: list[Tool] = [*all_tools(bridge.notice, prefix, config.client_tools)]
+    tools: list[Tool] = [*all_tools(bridge.notice, prefix, config.client_tools, bridge.capabilities)]
     instructions = INSTRUCTIONS.format(prefix=prefix)
     server: MCPServer[Serving] = MCPServer(
         "agentlin-bridge",

@@ -1,4 +1,4 @@
-"""The six tools: what a model that has never seen Agentlin reads about them, and what they do."""
+"""The tools: what a model that has never seen Agentlin reads about them, and what they do."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from agentlin_bridge.hosts.mcp.content import content_item
 from agentlin_bridge.hosts.mcp.offering import offered
 from agentlin_bridge.hosts.mcp.results import PATIENCE
 from agentlin_bridge.hosts.mcp.serving import Ctx, serving
+from agentlin_bridge.remote.backend import Capabilities
 from agentlin_bridge.task import Task, TaskStatus
 
-Wait = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Seconds to wait; the task goes on afterwards")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Attachments = WithJsonSchema(
     {
         "type": "array",
@@ -56,7 +57,7 @@ async def create_task(
     request_id: Annotated[
         str, Field(description="Any id; repeating the call with it gives the same task, not a second one")
     ] = "",
-    wait_seconds: Wait = PATIENCE,
+    wait_seconds: Annotated[Seconds, Field(description="Seconds to wait; the task goes on afterwards")] = PATIENCE,
     attachments: Annotated[list[Any] | None, Attachments] = None,
 ) -> Answer:
     bridge = await serving(ctx).bridge.get()
@@ -89,8 +90,8 @@ async def create_task(
 async def retrieve_task(
     ctx: Ctx,
     task_id: str,
-    wait_seconds: Wait = 0,
-    offset: Annotated[int, Field(ge=0, description="Where in a long answer to start, in characters")] = 0,
+    wait_seconds: Seconds = 0,
+    offset: Annotated[int, Field(ge=0, description="Where in a long answer to start")] = 0,
 ) -> Answer:
     bridge = await serving(ctx).bridge.get()
     return await attend(ctx, bridge, await bridge.retrieve(task_id), wait_seconds, offset=offset)
@@ -100,7 +101,7 @@ async def submit_tool_results(
     ctx: Ctx,
     task_id: str,
     results: Annotated[list[CallResult], Field(description="One for each call_id; the rest can follow later")],
-    wait_seconds: Wait = PATIENCE,
+    wait_seconds: Seconds = PATIENCE,
 ) -> Answer:
     given = {result.call_id: result.as_result() for result in results}
     if len(given) < len(results):
@@ -118,6 +119,16 @@ async def submit_tool_results(
 async def cancel_task(ctx: Ctx, task_id: str) -> CallToolResult:
     bridge = await serving(ctx).bridge.get()
     return serving(ctx).results.canceled(await bridge.cancel(task_id))
+
+
+async def pause_task(ctx: Ctx, task_id: str) -> CallToolResult:
+    bridge = await serving(ctx).bridge.get()
+    return serving(ctx).results.task(await bridge.pause(task_id))
+
+
+async def resume_task(ctx: Ctx, task_id: str) -> CallToolResult:
+    bridge = await serving(ctx).bridge.get()
+    return serving(ctx).results.task(await bridge.resume(task_id))
 
 
 async def delete_task(ctx: Ctx, task_id: str) -> CallToolResult:
@@ -146,11 +157,12 @@ def cancelable(prefix: str) -> Collection[str]:
     return {f"{prefix}{tool.__name__}" for tool in (create_task, submit_tool_results)}
 
 
-def all_tools(notice: str, prefix: str, configured: Collection[str]) -> list[BridgeTool]:
+def all_tools(notice: str, prefix: str, configured: Collection[str], can: Capabilities) -> list[BridgeTool]:
     """The tools, in the order a host lists them.
 
     Args:
         notice: opens what is said about creating a task.
+        can: what the backend can do; tools for what it cannot are left out.
         prefix: what their names begin with.
         configured: client tools that a host may give by name.
     """
@@ -161,21 +173,26 @@ def all_tools(notice: str, prefix: str, configured: Collection[str]) -> list[Bri
         create = f"{create}\nConfigured client_tools: {', '.join(configured)}."
     reads = ToolAnnotations(read_only_hint=True)
     ends = ToolAnnotations(destructive_hint=True, idempotent_hint=True)
-    retrieve = "Look at a task, or wait for it: its status, then its answer or the tool_calls it waits for."
+    retrieve = "Look at a task, or wait for it: its status, its answer, or the tool_calls it waits for."
     submit = (
         "Give the results of tool_calls that an input-required task waits for, and wait on. Returns what "
-        f"{prefix}create_task does. Repeating a result changes nothing."
+        f"{prefix}create_task does."
     )
-    cancel = "Stop a task for good. Says whether the remote run stopped, kept running, or cannot be stopped."
-    delete = "Cancel a task if it runs, and delete it with its answer, here and remotely."
-    listing = "List delegated tasks, newest first, also those of earlier sessions."
+    cancel = "Stop a task for good. Says whether the remote run really stopped."
+    delete = "End a task and delete it, here and remotely."
+    listing = "List delegated tasks, newest first."
+    changes = ToolAnnotations(destructive_hint=False, idempotent_hint=True)
+    harmless = ToolAnnotations(destructive_hint=False)
+    holding = [
+        *([BridgeTool.of(pause_task, prefix, "Hold a task until it is resumed.", harmless)] * can.pause),
+        *([BridgeTool.of(resume_task, prefix, "Let a paused task go on.", harmless)] * can.resume),
+    ]
     return [
-        BridgeTool.of(create_task, prefix, create, ToolAnnotations(destructive_hint=False)),
+        BridgeTool.of(create_task, prefix, create, harmless),
         BridgeTool.of(retrieve_task, prefix, retrieve, reads),
-        BridgeTool.of(
-            submit_tool_results, prefix, submit, ToolAnnotations(destructive_hint=False, idempotent_hint=True)
-        ),
+        BridgeTool.of(submit_tool_results, prefix, submit, changes),
         BridgeTool.of(cancel_task, prefix, cancel, ends),
         BridgeTool.of(delete_task, prefix, delete, ends),
+        *holding,
         BridgeTool.of(list_tasks, prefix, listing, ToolAnnotations(read_only_hint=True, open_world_hint=False)),
     ]
