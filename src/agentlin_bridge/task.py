@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -417,6 +418,9 @@ def _utc(value: object) -> object:
     return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else value
 
 
+PlainStatus = Annotated[TaskStatus, PlainSerializer(lambda status: status.value, return_type=str)]
+"""A status that is dumped as a plain string: LangGraph's checkpoints warn of types they do not know."""
+
 Timestamp = Annotated[datetime, BeforeValidator(_utc)]
 
 
@@ -436,7 +440,7 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    status: TaskStatus
+    status: PlainStatus
     answer: str | None = None
     output: list[OutputItem] = Field(default=[], repr=False)
     pending: list[PendingCall] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import anyio
@@ -52,8 +53,8 @@ async def test_a_task_made_by_the_published_client_is_a_task(embedded: dict[str,
     async with TaskBridge.from_env() as bridge:
         warm = await bridge.run("hello")
         assert warm.status is TaskStatus.COMPLETED
-        address = await bridge._backend._transport._endpoint.resolve()  # type: ignore[attr-defined]
-        async with AsyncClient(api_key=address.api_key.get_secret_value(), base_url=address.base_url) as client:
+        server = json.loads(Path(f"{embedded['AGENTLIN_BRIDGE_DATABASE']}.server.json").read_text())
+        async with AsyncClient(api_key=server["api_key"], base_url=server["base_url"]) as client:
             tool: dict[str, object] = {
                 "type": "object",
                 "properties": {"path": {"type": "string"}},

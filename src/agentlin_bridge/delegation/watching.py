@@ -12,7 +12,7 @@ import anyio
 from agentlin_bridge.delegation.ledger import reading
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import RoundState
-from agentlin_bridge.errors import BridgeError
+from agentlin_bridge.errors import BridgeError, RemoteNotFound
 from agentlin_bridge.events import AgentTaskEvent, Progress, advance
 from agentlin_bridge.events.progress import progress_of
 from agentlin_bridge.remote.backend import Listener, TaskBackend
@@ -81,6 +81,9 @@ class ProgressBoard:
             for task_id in list(self._watched):
                 try:
                     await self._look(task_id)
+                except RemoteNotFound:
+                    # Its request may be on the way still; whether it is lost is for who follows it to find out.
+                    logger.debug("watching %s: it is not there", task_id)
                 except BridgeError as error:
                     logger.warning("watching %s: %s", task_id, error.message)
                 except Exception:

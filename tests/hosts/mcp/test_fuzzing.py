@@ -15,11 +15,12 @@ from mcp_types import CallToolResult
 from agentlin_bridge import TaskBridge
 from agentlin_bridge.hosts.mcp.server import build_server
 from agentlin_bridge.hosts.mcp.tools import all_tools
+from agentlin_bridge.remote.backend import Capabilities
 from tests.hosts.mcp.conftest import text_of
 from tests.hosts.mcp.wire import wire
 from tests.support.remote import ScriptedRemote, Turn, message
 
-SCHEMAS = {tool.name: tool.parameters for tool in all_tools("", "agentlin_", ())}
+SCHEMAS = {tool.name: tool.parameters for tool in all_tools("", "agentlin_", (), Capabilities(pause=True, resume=True))}
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 HOSTILE = st.sampled_from(
