@@ -46,6 +46,12 @@ async def test_run_many_with_client_tools(embedded: dict[str, str], tmp_path: Pa
     assert sorted(read) == sorted(f"file{number}.md" for number in range(21))
 
 
+def server_of(database: str) -> dict[str, str]:
+    """What the embedded server tells local clients."""
+    state: dict[str, str] = json.loads(Path(f"{database}.server.json").read_text(encoding="utf-8"))
+    return state
+
+
 async def test_a_task_made_by_the_published_client_is_a_task(embedded: dict[str, str]) -> None:
     """Created with the SDK, answered through the bridge."""
     from agentlin_client import AsyncClient
@@ -53,7 +59,7 @@ async def test_a_task_made_by_the_published_client_is_a_task(embedded: dict[str,
     async with TaskBridge.from_env() as bridge:
         warm = await bridge.run("hello")
         assert warm.status is TaskStatus.COMPLETED
-        server = json.loads(Path(f"{embedded['AGENTLIN_BRIDGE_DATABASE']}.server.json").read_text())
+        server = server_of(embedded["AGENTLIN_BRIDGE_DATABASE"])
         async with AsyncClient(api_key=server["api_key"], base_url=server["base_url"]) as client:
             tool: dict[str, object] = {
                 "type": "object",

@@ -20,7 +20,7 @@ from tests.hosts.mcp.conftest import text_of
 from tests.hosts.mcp.wire import wire
 from tests.support.remote import ScriptedRemote, Turn, message
 
-SCHEMAS = {tool.name: tool.parameters for tool in all_tools("", "agentlin_", (), Capabilities(pause=True, resume=True))}
+SCHEMAS = {tool.name: tool.parameters for tool in all_tools("", "agentlin_", (), Capabilities())}
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 HOSTILE = st.sampled_from(
