@@ -61,7 +61,7 @@ def test_which_backend(
         ({"AGENTLIN_BASE_URL": "https://me:secret@host/v1"}, "must not carry credentials; put the key"),
         ({"AGENTLIN_API_KEY": "secret\nkey"}, "AGENTLIN_API_KEY: the key holds characters"),
         ({"AGENTLIN_API_KEY": "secrét"}, "AGENTLIN_API_KEY: the key holds characters"),
-        ({"AGENTLIN_BRIDGE_MODEL": "openai:gpt"}, "embedded server of this version runs no models"),
+        ({"AGENTLIN_BRIDGE_SERVER_KEYS": "secret"}, "server_keys.*write it as JSON"),
     ],
 )
 def test_half_a_configuration_is_an_error(
@@ -136,9 +136,11 @@ def test_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     settings = load_settings()
     assert Path(settings.ledger_path) == tmp_path / "agentlin-bridge" / "ledger.sqlite3"
-    assert settings.database_path == tmp_path / "agentlin-bridge" / "embedded.sqlite3"
+    assert settings.database_path(None) == tmp_path / "agentlin-bridge" / "embedded.sqlite3"
+    named = tmp_path / "agentlin-bridge" / "embedded-openai-gpt-5.5.sqlite3"
+    assert settings.database_path("openai:gpt-5.5") == named
     monkeypatch.setenv("AGENTLIN_BRIDGE_LEDGER", "elsewhere.sqlite3")
     monkeypatch.setenv("AGENTLIN_BRIDGE_DATABASE", "~/tasks.sqlite3")
     settings = load_settings()
     assert settings.ledger_path == "elsewhere.sqlite3"
-    assert settings.database_path == Path.home() / "tasks.sqlite3"
+    assert settings.database_path("openai:gpt-5.5") == Path.home() / "tasks.sqlite3"

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import CreateSchema
 
 from agentlin_bridge.errors import LedgerError
 
@@ -21,11 +22,12 @@ BUSY_TIMEOUT_MS = 30_000
 def database_url(where: str | Path) -> URL:
     """A database URL from a URL or from the path of a SQLite file."""
     if isinstance(where, str) and "://" in where:
-        return make_url(where)
+        url = make_url(where)
+        return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgresql", "postgres"} else url
     return URL.create("sqlite", database=str(Path(where).expanduser().absolute()))
 
 
-def open_database(where: str | Path, *, migrations: Path, head: str) -> Engine:
+def open_database(where: str | Path, *, migrations: Path, head: str, schema: str | None = None) -> Engine:
     """Open a database and bring its schema to `head`.
 
     A new SQLite file is readable by its owner only; it uses the write-ahead log and is synced at every
@@ -35,6 +37,7 @@ def open_database(where: str | Path, *, migrations: Path, head: str) -> Engine:
         where: a database URL or the path of a SQLite file.
         migrations: the Alembic script directory.
         head: the newest revision this version of the package knows.
+        schema: on PostgreSQL, the schema that holds the tables; None is the user's own.
 
     Raises:
         LedgerError: the database cannot be opened, or a newer version has written it.
@@ -43,13 +46,17 @@ def open_database(where: str | Path, *, migrations: Path, head: str) -> Engine:
     try:
         if url.get_backend_name() == "sqlite" and url.database:
             _private_file(Path(url.database))
-        engine = create_engine(url)
+        engine = _engine(url, schema)
     except (OSError, SQLAlchemyError, ImportError) as error:
         raise _unusable(url, error) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
     try:
+        if schema is not None and engine.dialect.name == "postgresql":
+            with engine.begin() as connection:
+                connection.execute(text("SELECT pg_advisory_xact_lock(7346224)"))
+                connection.execute(CreateSchema(schema, if_not_exists=True))
         _bring_to(engine, migrations, head)
     except SQLAlchemyError as error:
         engine.dispose()
@@ -58,6 +65,13 @@ def open_database(where: str | Path, *, migrations: Path, head: str) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def _engine(url: URL, schema: str | None) -> Engine:
+    if url.get_backend_name() != "postgresql":
+        return create_engine(url)
+    options = {} if schema is None else {"connect_args": {"options": f"-c search_path={schema}"}}
+    return create_engine(url, pool_size=10, **options)
 
 
 def _unusable(url: URL, error: Exception) -> LedgerError:

@@ -6,6 +6,7 @@ The environment names what differs between machines; the file (`AGENTLIN_BRIDGE_
 
 from __future__ import annotations
 
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.errors import ConfigurationError
@@ -57,6 +58,22 @@ class ToolSpec(BaseModel):
     parameters: dict[str, Any] = {"type": "object", "properties": {}}
 
 
+class ServerConfig(BaseModel):
+    """The embedded server.
+
+    Attributes:
+        agents: agents on chat models, by name; the fields are those of `server.model_agent.AgentProfile`.
+        expires_in: seconds a task has unless its request says otherwise; None is for ever.
+        retention: seconds for which ended tasks are kept; None is for ever.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    agents: dict[str, dict[str, Any]] = {}
+    expires_in: float | None = Field(None, gt=0)
+    retention: float | None = Field(None, gt=0)
+
+
 class Config(BaseModel):
     """The TOML file.
 
@@ -65,6 +82,7 @@ class Config(BaseModel):
         agents: agent profiles: per name, parameters of the backend's create request.
         client_tools: client tools by name.
         mcp: how the MCP server shows itself.
+        server: how the embedded server works, and its agents.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,6 +91,12 @@ class Config(BaseModel):
     agents: dict[str, dict[str, Any]] = {}
     client_tools: dict[str, ToolSpec] = {}
     mcp: McpConfig = McpConfig()
+    server: ServerConfig = ServerConfig()
+
+    @property
+    def default_model(self) -> str | None:
+        """The model of the first of the server's agents."""
+        return next((str(agent.get("model")) for agent in self.server.agents.values()), None)
 
 
 class Settings(BaseSettings):
@@ -91,6 +115,7 @@ class Settings(BaseSettings):
     dialect: Literal["documented", "published"] | None = Field(None, validation_alias="AGENTLIN_BRIDGE_DIALECT")
     server_tools: Literal["all", "none"] = Field("all", validation_alias="AGENTLIN_BRIDGE_SERVER_TOOLS")
     config_file: Path | None = Field(None, validation_alias="AGENTLIN_BRIDGE_CONFIG")
+    server_keys: dict[str, SecretStr] = Field({}, validation_alias="AGENTLIN_BRIDGE_SERVER_KEYS")
 
     @field_validator("base_url")
     @classmethod
@@ -149,22 +174,24 @@ class Settings(BaseSettings):
         """Where the ledger is."""
         return self.ledger or str(data_directory() / "ledger.sqlite3")
 
-    @property
-    def database_path(self) -> Path:
-        """Where the embedded server keeps its tasks."""
-        return Path(self.database).expanduser() if self.database else data_directory() / "embedded.sqlite3"
+    def database_path(self, model: str | None) -> Path:
+        """Where the embedded server keeps its tasks: unless it is named, each default model has its own.
 
-    def check(self) -> None:
-        """Check what can be checked before anything runs.
+        Hosts with other models would else take each other's server for theirs.
 
-        Raises:
-            ConfigurationError: naming the cause and the next step.
+        Args:
+            model: the server's default model; None for the demo agent.
         """
-        if self.backend is BackendName.EMBEDDED and self.model is not None:
-            raise ConfigurationError(
-                "AGENTLIN_BRIDGE_MODEL is set, but the embedded server of this version runs no models.",
-                next_step="unset AGENTLIN_BRIDGE_MODEL, or set AGENTLIN_BASE_URL and AGENTLIN_API_KEY",
-            )
+        if self.database:
+            return Path(self.database).expanduser()
+        named = "" if model is None else "-" + re.sub(r"[^A-Za-z0-9.]+", "-", model).strip("-")
+        return data_directory() / f"embedded{named}.sqlite3"
+
+    @property
+    def config_path(self) -> Path | None:
+        """The configuration file, if there is one."""
+        path = self.config_file or Path(CONFIG_FILE)
+        return path.absolute() if path.exists() else None
 
     def load_config(self) -> Config:
         """Read the configuration file, if there is one.
@@ -173,7 +200,7 @@ class Settings(BaseSettings):
             ConfigurationError: it is missing where it was named, or cannot be understood.
         """
         path = self.config_file or Path(CONFIG_FILE)
-        if not path.exists():
+        if self.config_path is None:
             if self.config_file is None:
                 return Config()
             raise ConfigurationError(
@@ -202,11 +229,12 @@ def load_settings(**given: Any) -> Settings:
         ConfigurationError: naming the variable, the cause and the next step.
     """
     try:
-        settings = Settings(**given)
+        return Settings(**given)
     except ValidationError as error:
         raise ConfigurationError(f"{_first(error)}.", next_step="correct the environment variable") from error
-    settings.check()
-    return settings
+    except SettingsError as error:
+        # Its message names the field, and no value.
+        raise ConfigurationError(f"{error}.", next_step='write it as JSON, like {"name": "key"}') from None
 
 
 def _first(error: ValidationError) -> str:

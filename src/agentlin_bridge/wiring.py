@@ -9,14 +9,18 @@ from agentlin_bridge.delegation.bridge import SettingsFields, TaskBridge
 from agentlin_bridge.delegation.client_tools import ToolLike
 from agentlin_bridge.extras import require_extra
 from agentlin_bridge.remote.backend import TaskBackend
-from agentlin_bridge.settings import DEFAULT_BASE_URL, BackendName, Settings, load_settings
+from agentlin_bridge.settings import DEFAULT_BASE_URL, BackendName, Config, Settings, load_settings
 
 DEMO_NOTICE = "demo agent: only digests text, Markdown and CSV; set AGENTLIN_BASE_URL or AGENTLIN_BRIDGE_MODEL"
 """What every host is told while no deployment and no model is configured."""
 
 
-def build_backend(settings: Settings) -> TaskBackend:
+def build_backend(settings: Settings, config: Config | None = None) -> TaskBackend:
     """The backend the settings choose.
+
+    Args:
+        settings: the environment.
+        config: the configuration file; read if it is not given.
 
     Raises:
         ConfigurationError: they are half set, or what the backend needs is not installed.
@@ -29,17 +33,27 @@ def build_backend(settings: Settings) -> TaskBackend:
         from agentlin_bridge.remote.embedded import EmbeddedEndpoint  # noqa: PLC0415
 
         require_extra("server")
+        config = config or settings.load_config()
+        model = settings.model or config.default_model
+        if model is not None:
+            require_extra("models")
+        found = settings.config_path
         return AgentlinBackend(
-            EmbeddedEndpoint(settings.database_path),
+            EmbeddedEndpoint(
+                settings.database_path(model),
+                # The server runs in another directory.
+                environment={"AGENTLIN_BRIDGE_CONFIG": str(found)} if found is not None else {},
+            ),
             name="embedded",
             dialect=Dialect.DOCUMENTED,
-            can_stream=False,
-            notice=DEMO_NOTICE,
+            can_hold=True,
+            notice=DEMO_NOTICE if model is None else "",
         )
     address = Address(settings.base_url or DEFAULT_BASE_URL, settings.api_key)
     return AgentlinBackend(
         FixedEndpoint(address),
         dialect=None if settings.dialect is None else Dialect(settings.dialect),
+        can_hold=settings.dialect == "documented",
         client_id=settings.client_id,
         user_id=settings.user_id or "local",
         server_tools=settings.server_tools == "all",
@@ -67,7 +81,7 @@ def build_bridge(
     settings = settings or load_settings(**_fields(given))
     config = settings.load_config()
     return TaskBridge(
-        build_backend(settings),
+        build_backend(settings, config),
         ledger=settings.ledger_path,
         principal=principal,
         client_tools=client_tools,

@@ -105,7 +105,12 @@ def test_half_a_configuration(tmp_path: Path) -> None:
         assert refused.stdout == ""
         (line,) = refused.stderr.splitlines()
         assert "neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY is set. Next: set AGENTLIN_API_KEY" in line
-    assert "runs no models" in command("serve", environment={"AGENTLIN_BRIDGE_MODEL": "a:b"}).stderr
+    assert (
+        "names no model. Next: write it provider:model"
+        in command(
+            "serve", "--database", str(tmp_path / "x.sqlite3"), environment={"AGENTLIN_BRIDGE_MODEL": "gpt"}
+        ).stderr
+    )
 
 
 def test_a_backend_that_is_down(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 
 from agentlin_bridge import ClientTool, InvalidRequestError, Limits, ToolResult, client_tool
 from agentlin_bridge.delegation.answering import as_result, bounded, current_call, execute, refusal, size_of
-from agentlin_bridge.delegation.client_tools import as_client_tools, schema_errors
+from agentlin_bridge.delegation.client_tools import as_client_tools
+from agentlin_bridge.json_schema import misfit
 from agentlin_bridge.task import ImageContentItem, TextContentItem, ToolCallItem
 
 pytestmark = pytest.mark.anyio
@@ -177,10 +178,10 @@ async def test_sync_approvals_are_asked_with_the_call() -> None:
 
 
 def test_schemas_never_reach_out() -> None:
-    assert "refers to something that is not in it" in schema_errors({"$ref": "http://127.0.0.1:1/schema"}, {})
+    assert "refers to something that is not in it" in misfit({"$ref": "http://127.0.0.1:1/schema"}, {})
     nested = {"properties": {"a": {"items": {"type": "integer"}}}}
-    assert schema_errors(nested, {"a": [1, "x"]}) == "['a'][1]: 'x' is not of type 'integer'"
-    assert schema_errors(nested, {"a": [1]}) == ""
+    assert misfit(nested, {"a": [1, "x"]}) == "['a'][1]: 'x' is not of type 'integer'"
+    assert misfit(nested, {"a": [1]}) == ""
 
 
 def test_results_of_every_kind() -> None:

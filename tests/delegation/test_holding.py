@@ -170,3 +170,40 @@ async def test_metadata_can_be_added(open_bridge: Open) -> None:
         assert conflict.value.task_id == task.id
         with pytest.raises(InvalidRequestError, match="metadata cannot be written as JSON"):
             await bridge.annotate(task.id, {"x": object()})
+
+
+async def test_handlers_can_be_forgotten(open_bridge: Open) -> None:
+    def get_weather(city: str) -> str:
+        """Weather."""
+        return "sunny"
+
+    asking = client_tool(approval="required")(get_weather)
+    async with open_bridge(weather) as (bridge, _):
+        task = await bridge.run("weather?", client_tools=[asking])
+        bridge.unbind(task.id)
+        await bridge.approve(task.id, ["call_1"])
+        assert [each.call_id for each in (await bridge.wait(task.id)).pending] == ["call_1"]
+        task = await bridge.wait(task.id, client_tools=[get_weather])
+    assert task.answer == "sunny"
+
+
+async def test_edited_arguments_reach_a_task_that_was_created_elsewhere(tmp_path: Path, open_bridge: Open) -> None:
+    asked: list[str] = []
+
+    @client_tool(approval="required")
+    def get_weather(city: str) -> str:
+        """Weather."""
+        asked.append(city)
+        return "sunny"
+
+    async with open_bridge(weather, client_tools=[TOOL]) as (_, remote):
+        async with holding(remote, tmp_path / "first.sqlite3") as first:
+            task = await first.run("weather?", client_tools=[TOOL])
+        (remote_id,) = remote.tasks
+        backend = AgentlinBackend(FixedEndpoint(Address(remote.base_url)))
+        async with TaskBridge(backend, ledger=tmp_path / "second.sqlite3", client_tools=[get_weather]) as second:
+            task = await second.wait(remote_id)
+            assert [(each.call_id, each.approval_required) for each in task.pending] == [("call_1", True)]
+            await second.approve(task.id, {"call_1": {"city": "Rome"}})
+            assert (await second.wait(task.id)).status is TaskStatus.COMPLETED
+    assert asked == ["Rome"]

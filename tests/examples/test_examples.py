@@ -7,39 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.support.processes import subprocess_environment
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture
-def harbour(tmp_path: Path) -> Path:
-    path = tmp_path / "harbour.md"
-    path.write_text("# Harbour\n\nCranes lift.\n\n## Tides\n\nThe tide turns twice.\n", encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def prices(tmp_path: Path) -> Path:
-    path = tmp_path / "prices.csv"
-    path.write_text("fish,price\ncod,4\neel,8\n", encoding="utf-8")
-    return path
-
-
-def run(example: str, settings: dict[str, str], *arguments: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / example), *map(str, arguments)],
-        env=subprocess_environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
+from .running import EXAMPLES, run
 
 
 def test_fan_out(embedded: dict[str, str], harbour: Path, prices: Path) -> None:

@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from threading import Event
-from typing import Any
+from typing import Any, Self
 
 from anyio import to_thread
 
-from agentlin_bridge.server.agent import Conversation, Item, answer, tool_call
-from agentlin_bridge.task import text_of
+from agentlin_bridge.server.agent import Conversation, Item, Step, Voice, answer, tool_call
+from agentlin_bridge.task import TextContentItem, ToolCallItem, ToolResultItem, text_of
 
 
-class Scripted:
+class Simple:
+    """An agent without tools of its own."""
+
+    name = "simple agent"
+    description = "for tests"
+    max_steps = 50
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def owns(self, name: str) -> bool:
+        return False
+
+    async def call(self, call: ToolCallItem) -> ToolResultItem:
+        raise AssertionError("it has no tools")
+
+    async def step(self, conversation: Conversation, voice: Voice) -> Step:
+        raise NotImplementedError
+
+
+class Scripted(Simple):
     """Does what a function of the conversation says."""
 
     name = "scripted agent"
-    description = "for tests"
 
     def __init__(self, step: Callable[[Conversation], Sequence[Item]]) -> None:
         self._step = step
         self.seen: list[Conversation] = []
 
-    async def turn(self, conversation: Conversation) -> Sequence[Item]:
+    async def step(self, conversation: Conversation, voice: Voice) -> Step:
         self.seen.append(conversation)
-        return self._step(conversation)
+        return Step(tuple(self._step(conversation)))
 
 
-class Gated:
+class Gated(Simple):
     """Announces every turn and stays in it until the gate is open."""
 
     name = "gated agent"
-    description = "for tests"
 
     def __init__(self) -> None:
         self.gate = Event()
@@ -42,7 +63,7 @@ class Gated:
         self.inside = 0
         self.most_inside = 0
 
-    async def turn(self, conversation: Conversation) -> Sequence[Item]:
+    async def step(self, conversation: Conversation, voice: Voice) -> Step:
         self.seen.append(text_of(conversation.user_content))
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
@@ -52,7 +73,46 @@ class Gated:
                 await to_thread.run_sync(self.gate.wait, 0.02)
         finally:
             self.inside -= 1
-        return [answer(f"done: {text_of(conversation.user_content)}")]
+        return Step((answer(f"done: {text_of(conversation.user_content)}"),))
+
+
+class Tooled(Simple):
+    """Does what a function of the conversation says; its own tools are functions of their arguments."""
+
+    name = "tooled agent"
+
+    def __init__(
+        self,
+        step: Callable[[Conversation], Sequence[Item] | Awaitable[Sequence[Item]]],
+        tools: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        max_steps: int = 50,
+        says: Sequence[str] = (),
+    ) -> None:
+        self._step = step
+        self._tools = tools or {}
+        self._says = says
+        self.max_steps = max_steps
+        self.steps = 0
+        self.called: list[str] = []
+
+    async def step(self, conversation: Conversation, voice: Voice) -> Step:
+        self.steps += 1
+        for piece in self._says:
+            voice.reasoning(piece)
+            voice.text(piece)
+        items = self._step(conversation)
+        return Step(tuple(items if isinstance(items, Sequence) else await items), {"input_tokens": 3})
+
+    def owns(self, name: str) -> bool:
+        return name in self._tools
+
+    async def call(self, call: ToolCallItem) -> ToolResultItem:
+        self.called.append(call.name)
+        value = self._tools[call.name](**json.loads(call.arguments))
+        if isinstance(value, Awaitable):
+            value = await value
+        return ToolResultItem(call_id=call.call_id, message_content=[TextContentItem(text=str(value))])
 
 
 def weather(conversation: Conversation) -> Sequence[Item]:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from agentlin_bridge.server.agent import Agent
 from agentlin_bridge.server.process import ServeOptions, serve
+from tests.support.postgres import Postgres, running_postgres
 
 from .agents import Scripted, weather
 
@@ -20,6 +21,13 @@ from .agents import Scripted, weather
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the test session's own."""
+    with running_postgres() as server:
+        yield server
 
 
 class Server(httpx.Client):

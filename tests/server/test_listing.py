@@ -100,7 +100,7 @@ def test_filters_narrow_together(full: Server, params: dict[str, Any], expected:
         ({"starting_after": "task_none"}, "no task 'task_none'"),
         ({"ending_before": "task_none"}, "no task 'task_none'"),
         ({"starting_after": "done_1", "ending_before": "done_2"}, "exclude each other"),
-        ({"status": "done"}, "'done'"),
+        ({"status": "done"}, "status"),
     ],
 )
 def test_bad_queries_are_refused_with_a_reason(full: Server, params: dict[str, str], problem: str) -> None:

@@ -36,7 +36,7 @@ import logging, sys
 from pathlib import Path
 import anyio
 from pydantic import SecretStr
-from agentlin_bridge.server.agent import answer
+from agentlin_bridge.server.agent import Step, answer
 from agentlin_bridge.server.process import ServeOptions, serve
 
 logging.basicConfig(level="INFO")
@@ -45,13 +45,23 @@ here = Path(sys.argv[1])
 class Waiting:
     name = "waiting agent"
     description = "stays in its turn until there is a file named gate"
+    max_steps = 5
 
-    async def turn(self, conversation):
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    def owns(self, name):
+        return False
+
+    async def step(self, conversation, voice):
         with (here / "entered").open("a") as file:
             file.write("x")
         while not (here / "gate").exists():
             await anyio.sleep(0.01)
-        return [answer("done")]
+        return Step((answer("done"),))
 
 anyio.run(serve, ServeOptions(
     database=here / "server.sqlite",
@@ -155,12 +165,12 @@ def test_sigterm_leaves_in_good_order_and_keeps_the_run(launch: Callable[..., Pr
 
 
 def test_it_leaves_by_itself_when_nobody_needs_it(launch: Callable[..., Process], tmp_path: Path) -> None:
-    process = launch("0.3")
+    process = launch("1")
     with ThreadPoolExecutor() as pool, process.client() as client:
         made = creating(client, pool)
         eventually((tmp_path / "entered").exists)
         with pytest.raises(subprocess.TimeoutExpired):
-            process.popen.wait(0.8)  # a running task keeps it
+            process.popen.wait(1.5)  # a running task keeps it
         (tmp_path / "gate").touch()
         assert made.result(20).json()["result"]["status"] == "completed"
     code, out, err = process.ended()
@@ -219,7 +229,12 @@ def test_unusable_settings_are_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}" in refusal(ServeOptions(database=tmp_path / "db", port=port)).message
     assert "key is empty" in refusal(ServeOptions(database=tmp_path / "db", api_key=SecretStr(""))).message
-    assert "SQLite" in refusal(ServeOptions(database="postgresql://host/name")).message
+    assert "'mysql'" in refusal(ServeOptions(database="mysql://host/name")).message
+    unreachable = refusal(ServeOptions(database="postgresql://user:secret@127.0.0.1:1/name"))
+    assert isinstance(unreachable, LedgerError)
+    assert "cannot be reached" in unreachable.message
+    assert "secret" not in unreachable.message
+    assert "workers" in refusal(ServeOptions(database=tmp_path / "db", workers=2)).message
     assert "cannot be used" in refusal(ServeOptions(database=file / "db")).message
     assert isinstance(refusal(ServeOptions(database=file)), LedgerError)
     state = refusal(ServeOptions(database=tmp_path / "db", state_file=file / "state.json"))

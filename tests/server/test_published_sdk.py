@@ -1,91 +1,94 @@
-"""The published client, unchanged, against this server."""
+"""The published client, unchanged, against this server: two versions of it, sync and async."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import agentlin_client
+import anyio
 import pytest
+from anyio import to_thread
 
-from .agents import READ_FILE, result
-from .conftest import Server, Serving
+from tests.support.processes import subprocess_environment
 
-MARKDOWN = "# Title\n\nBridges carry bridges.\n"
+from .agents import Gated, Scripted, eventually, weather
+from .conftest import Serving
 
-
-@pytest.fixture
-def keyed(serving: Serving) -> Server:
-    return serving(api_key="secret")
+_OLD = Path(__file__).parents[2] / ".venv-sdk"
+_VERSIONS = {"1.14.0": Path(sys.executable), "1.10.0": _OLD / "bin" / "python"}
 
 
-def test_the_sync_client(keyed: Server) -> None:
-    with agentlin_client.Client(api_key="secret", base_url=keyed.url, max_retries=0) as client:
-        created = client.tasks.create(
-            stream=False,
-            user_message_content="Digest notes.md",
-            session_id="s",
-            user_id="u",
-            task_id="task_1",
-            client_tools=[READ_FILE],  # type: ignore[list-item]
-        )
-        task = created.result
-        assert task is not None
-        assert task.input_required is not None
-        assert (task.id, task.status, task.input_required.name) == ("task_1", "input-required", "read_file")
-        answer: Any = result(task.input_required.call_id, MARKDOWN)
-        continued = client.tasks.create(
-            stream=False, user_message_content=[], session_id="s", user_id="u", thought_messages=[answer]
-        ).result
-        assert continued is not None
-        assert (continued.status, continued.previous_task_id) == ("completed", "task_1")
-        (message,) = continued.output
-        assert message.type == "message"
-        assert "bridges (2)" in message.message_content[0].text  # type: ignore[union-attr]
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("version", list(_VERSIONS))
+def test_every_operation(serving: Serving, version: str, kind: str) -> None:
+    if version == "1.10.0" and not (_OLD / ".installed").exists():
+        pytest.skip("no .venv-sdk with the older client: scripts/sdk-environment makes it")
+    server = serving(Scripted(weather), api_key="secret")
+    driver = Path(__file__).with_name("sdk_driver.py")
+    command = [str(_VERSIONS[version]), "-I", str(driver), server.url, "secret", kind]
+    outcome = subprocess.run(
+        command,
+        env=subprocess_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert report["version"] == version
+    assert set(report["offered"]) == set(report["used"])
 
-        info = client.tasks.info(continued.id)
-        assert info.result == continued
-        for number in range(4):
-            client.tasks.create(stream=False, user_message_content="hi", user_id="u", task_id=f"more_{number}")
-        expected = ["more_3", "more_2", "more_1", "more_0", continued.id, "task_1"]
-        assert [listed.id for listed in client.tasks.list(limit=2)] == expected
-        assert [listed.id for listed in client.tasks.list(limit=3, user_id="u")] == expected
-        back = [listed.id for listed in client.tasks.list(limit=2, ending_before=expected[-1])]
-        assert back == [*expected[3:5], *expected[1:3], expected[0]]
-        waiting = client.tasks.list(status=["input-required", "failed"])
-        assert [listed.id for listed in waiting] == ["task_1"]
 
-        other = client.tasks.create(
-            stream=False,
-            user_message_content="Digest a.md",
-            client_tools=[READ_FILE],  # type: ignore[list-item]
-        ).result
-        assert other is not None
-        canceled = client.tasks.cancel(other.id)
-        assert (canceled.id, canceled.status, canceled.object) == (other.id, "canceled", "task")
-        deleted = client.tasks.delete(other.id)
-        assert deleted.result is not None
-        assert deleted.result.id == other.id
-        for call in (client.tasks.info, client.tasks.delete, client.tasks.cancel, client.tasks.pause):
-            with pytest.raises(agentlin_client.NotFoundError) as caught:
-                call(other.id)
-            assert caught.value.body["code"] == -32001  # type: ignore[index]
+def test_the_sync_client_pauses_and_resumes(serving: Serving) -> None:
+    agent = Gated()
+    server = serving(agent, api_key="secret")
+    with (
+        agentlin_client.Client(api_key="secret", base_url=server.url, max_retries=0) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        creating = pool.submit(client.tasks.create, stream=False, user_message_content="stay", task_id="task_1")
+        assert agent.entered.wait(10)
+        paused = client.tasks.pause("task_1")
+        assert (paused.id, paused.status) == ("task_1", "paused")
+        rests = creating.result(10).result
+        assert rests is not None
+        assert rests.status == "paused"
+        agent.gate.set()
+        assert client.tasks.resume("task_1").status in {"created", "working", "completed"}
+        _until_completed(server.task)
+        with pytest.raises(agentlin_client.ConflictError):
+            client.tasks.pause("task_1")
 
 
 @pytest.mark.anyio
-async def test_the_async_client(keyed: Server) -> None:
-    async with agentlin_client.AsyncClient(api_key="secret", base_url=keyed.url, max_retries=0) as client:
-        created = await client.tasks.create(stream=False, user_message_content="hello", user_id="u")
-        assert created.result is not None
-        assert created.result.status == "completed"
-        listed = [task.id async for task in client.tasks.list(limit=1)]
-        assert listed == [created.result.id]
-        assert (await client.tasks.info(created.result.id)).result == created.result
+async def test_the_async_client_pauses_and_resumes(serving: Serving) -> None:
+    agent = Gated()
+    server = serving(agent, api_key="secret")
+    async with (
+        agentlin_client.AsyncClient(api_key="secret", base_url=server.url, max_retries=0) as client,
+        anyio.create_task_group() as group,
+    ):
+
+        async def create() -> None:
+            await client.tasks.create(stream=False, user_message_content="stay", task_id="task_1")
+
+        group.start_soon(create)
+        assert await to_thread.run_sync(agent.entered.wait, 10)
+        assert (await client.tasks.pause("task_1")).status == "paused"
+        agent.gate.set()
+        assert (await client.tasks.resume("task_1")).status in {"created", "working", "completed"}
+        await to_thread.run_sync(_until_completed, server.task)
         with pytest.raises(agentlin_client.ConflictError):
-            await client.tasks.cancel(created.result.id)
-        assert (await client.tasks.delete(created.result.id)).result == created.result
+            await client.tasks.resume("task_1")
 
 
-def test_the_wrong_key_is_an_authentication_error(keyed: Server) -> None:
-    client = agentlin_client.Client(api_key="wrong", base_url=keyed.url, max_retries=0)
-    with client, pytest.raises(agentlin_client.AuthenticationError):
-        client.tasks.list()
+def _until_completed(task: Callable[[str], dict[str, Any]]) -> None:
+    eventually(lambda: task("task_1")["status"] == "completed")

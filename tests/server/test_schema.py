@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -37,3 +38,47 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(LedgerError, match="newer version"):
         open_database(tmp_path / "db", migrations=MIGRATIONS, head=HEAD)
+
+
+def test_the_tables_of_an_older_version_keep_their_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    open_database(path, migrations=MIGRATIONS, head="0001").dispose()
+    old = [
+        ("done", "completed", [{"type": "message", "role": "assistant", "content": "hi"}]),
+        ("asked", "input-required", [{"type": "tool_call", "call_id": "c", "name": "f", "arguments": "{}"}]),
+        ("part", "input-required", [{"type": "tool_call", "call_id": "c", "name": "f", "arguments": "{}"}]),
+        ("new", "created", []),
+    ]
+    with sqlite3.connect(path) as connection:
+        for task_id, status, output in old:
+            connection.execute(
+                "INSERT INTO tasks (id, session_id, user_id, turn_id, status, created_at, fingerprint, request, output,"
+                " tool_calls) VALUES (?, 's', 'u', ?, ?, 7, '', '{}', ?, 0)",
+                (task_id, task_id, status, json.dumps(output)),
+            )
+        connection.execute(
+            "INSERT INTO calls (session_id, turn_id, call_id, asked_by, state, call)"
+            " VALUES ('s', 'asked', 'c', 'asked', 'open', '{}')"
+        )
+    connection.close()
+    open_database(path, migrations=MIGRATIONS, head=HEAD).dispose()
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT task_id, number, status, item, step FROM events ORDER BY task_id, number")
+        events = [
+            (task_id, number, status or json.loads(item)["type"], step) for task_id, number, status, item, step in rows
+        ]
+        told = dict(connection.execute("SELECT id, told FROM tasks"))
+    connection.close()
+    assert events == [
+        ("asked", 1, "created", 0),
+        ("asked", 2, "tool_call", 1),
+        ("asked", 3, "input-required", 1),
+        ("done", 1, "created", 0),
+        ("done", 2, "message", 1),
+        ("done", 3, "completed", 1),
+        ("new", 1, "created", 0),
+        ("part", 1, "created", 0),
+        ("part", 2, "tool_call", 0),
+        ("part", 3, "input-required", 0),
+    ]
+    assert told == {"asked": 3, "done": 3, "new": 1, "part": 3}

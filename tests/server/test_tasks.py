@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agentlin_bridge.server.agent import Conversation, answer
+from agentlin_bridge.server.agent import answer
 
 from .agents import Gated, Scripted, eventually
 from .conftest import Server, Serving
@@ -162,9 +162,12 @@ def test_delete_answers_the_task_as_it_was_and_forgets_it(demo: Server) -> None:
     task = demo.make("hello", task_id="task_1")
     deleted = demo.delete("tasks/task_1")
     assert (deleted.status_code, deleted.json()["result"]) == (200, task)
-    assert demo.delete("tasks/task_1").json()["error"]["code"] == -32001
+    again = demo.delete("tasks/task_1")
+    assert (again.status_code, again.json()["result"]) == (200, task)
     assert demo.get("tasks/task_1").status_code == 404
     assert demo.get("tasks").json()["result"] == []
+    status, error = demo.refuse("hello", task_id="task_1")
+    assert (status, "was deleted" in error["message"]) == (409, True)
 
 
 def test_delete_stops_a_run_and_releases_who_waits(serving: Serving, gated: Gated, pool: ThreadPoolExecutor) -> None:
@@ -189,18 +192,32 @@ def test_a_later_turn_sees_the_earlier_completed_ones(serving: Serving) -> None:
     assert [item.text for item in turn.output] == ["turn 1"]  # type: ignore[attr-defined]
 
 
-def test_what_could_not_be_recorded_is_still_working(
+def test_what_could_not_be_recorded_fails(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    def say(conversation: Conversation) -> list[object]:
-        return [answer("hi")]
-
-    server = serving(Scripted(say))  # type: ignore[arg-type]
+    server = serving(Scripted(lambda _: [answer("hi")]))
     with monkeypatch.context() as patch:
-        patch.setattr("agentlin_bridge.server.store._dumped", full)
+        patch.setattr("agentlin_bridge.server.steps.dumped", full)
+        task = server.make("a", task_id="task_1")
+    assert task["status"] == "failed"
+    assert "could not record" in task["error"]["message"]
+    assert "disk full" in caplog.text
+    assert server.make("b")["status"] == "completed"
+
+
+def test_what_cannot_be_recorded_at_all_is_still_working(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    server = serving(Scripted(lambda _: [answer("hi")]))
+    with monkeypatch.context() as patch:
+        patch.setattr("agentlin_bridge.server.steps.dumped", full)
+        patch.setattr("agentlin_bridge.server.steps.fail", full)
         assert server.make("a", task_id="task_1")["status"] == "working"
-    assert "could not be recorded" in caplog.text
+    eventually(lambda: "gave up" in caplog.text)
     assert server.post("tasks/task_1/cancel").json()["status"] == "canceled"

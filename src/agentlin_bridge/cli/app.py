@@ -101,17 +101,26 @@ def demo(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8765,
-    database: Annotated[str | None, typer.Option(help="Path of the SQLite file that keeps the tasks.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Path of the SQLite file that keeps the tasks, or a postgresql:// URL.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that share the port and the work; more than one needs PostgreSQL.")
+    ] = 1,
     on_demand: Annotated[bool, typer.Option("--on-demand", hidden=True)] = False,
     idle_exit: Annotated[float | None, typer.Option(help="Leave after so many idle seconds.")] = None,
 ) -> None:
-    """Serve the Agentlin task API with the embedded server. The key is taken from AGENTLIN_API_KEY."""
+    """Serve the Agentlin task API with the embedded server.
+
+    AGENTLIN_API_KEY is the key that opens all tasks, AGENTLIN_BRIDGE_SERVER_KEYS holds one for each user; without any
+    the server listens on loopback only.
+    """
     from agentlin_bridge.extras import require_extra
 
     require_extra("server")
-    from agentlin_bridge.cli.serve import run_server
+    from agentlin_bridge.cli.serve import ServeArguments, run_server
 
-    run_server(host, port, database, on_demand=on_demand, idle_exit=idle_exit)
+    run_server(ServeArguments(host, port, database, workers, on_demand, idle_exit))
 
 
 tasks = typer.Typer(help="Look at delegated tasks.", no_args_is_help=True)

@@ -15,10 +15,11 @@ import anyio.to_thread
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from agentlin_bridge.delegation.client_tools import ClientTool, schema_errors
+from agentlin_bridge.delegation.client_tools import ClientTool
 from agentlin_bridge.delegation.ledger.records import TaskRecord
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.errors import InvalidRequestError
+from agentlin_bridge.json_schema import misfit
 from agentlin_bridge.remote.backend import ToolDefinition
 from agentlin_bridge.task import (
     AudioContentItem,
@@ -51,7 +52,7 @@ def refusal(name: str, arguments: str, offered: Mapping[str, ToolDefinition]) ->
         value = json.loads(arguments or "{}")
     except (ValueError, RecursionError) as error:
         return ToolResult.error(f"The arguments of {name} are not JSON ({error}). Nothing was executed; call it again.")
-    if problem := schema_errors(tool.parameters, value):
+    if problem := misfit(tool.parameters, value):
         return ToolResult.error(
             f"The arguments of {name} do not fit its schema: {problem[:_ERROR_CHARS]}. "
             "Nothing was executed; call it again."
@@ -70,7 +71,7 @@ def edited_arguments(task: TaskRecord, wanted: Mapping[str, Mapping[str, Any] | 
     found: dict[str, str | None] = {}
     for call_id, arguments in wanted.items():
         tool = offered.get(called.get(call_id, ""))
-        if arguments is None or tool is None:
+        if arguments is None:
             found[call_id] = None
             continue
         try:
@@ -80,7 +81,8 @@ def edited_arguments(task: TaskRecord, wanted: Mapping[str, Mapping[str, Any] | 
                 f"The arguments for {call_id!r} cannot be written as JSON: {error}. Nothing was approved.",
                 next_step="use JSON values",
             ) from error
-        if problem := schema_errors(tool.parameters, arguments):
+        # What an adopted task was offered is not known.
+        if tool is not None and (problem := misfit(tool.parameters, arguments)):
             raise InvalidRequestError(
                 f"The arguments for {call_id!r} do not fit the schema of {tool.name}: {problem[:_ERROR_CHARS]}. "
                 "Nothing was approved.",

@@ -344,6 +344,10 @@ class TaskBridge:
                 next_step="submit a shorter one: the part that matters, or a summary",
             )
 
+    def unbind(self, task_id: str) -> None:
+        """Forget the handlers that were bound to a task; its calls are pending until some are bound again."""
+        self._engine.unbind(task_id)
+
     async def annotate(self, task_id: str, metadata: Mapping[str, Any]) -> Task:
         """Add to a task's metadata; keys it has already are replaced.
 

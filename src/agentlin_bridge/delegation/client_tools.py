@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal, NotRequired, overload
 
 from pydantic import ConfigDict, TypeAdapter
@@ -15,6 +13,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict
 
 from agentlin_bridge.errors import InvalidRequestError
+from agentlin_bridge.json_schema import schema_problem
 from agentlin_bridge.remote.backend import ToolDefinition
 from agentlin_bridge.task import ToolCallItem
 
@@ -190,40 +189,3 @@ def _as_client_tool(given: ToolLike) -> ClientTool:
         f"{given!r} is no client tool.",
         next_step="give a typed function, a ClientTool or a dict with name and parameters",
     )
-
-
-def schema_errors(schema: Mapping[str, Any], value: object) -> str:
-    """What is wrong with a value by a JSON Schema; empty if nothing is. References are never fetched."""
-    # jsonschema is slow to import and not needed before the first tool call.
-    from jsonschema.exceptions import best_match  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
-
-    try:
-        error = best_match(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value))
-    except Unresolvable as unresolvable:
-        return f"the schema refers to something that is not in it ({unresolvable})"
-    if error is None:
-        return ""
-    where = "".join(f"[{part!r}]" for part in error.absolute_path)
-    return f"{where or 'the arguments'}: {error.message}"
-
-
-def schema_problem(schema: Mapping[str, Any]) -> str:
-    """Why a value is no JSON Schema; empty if it is one."""
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
-    from jsonschema.validators import validator_for  # noqa: PLC0415
-
-    try:
-        validator_for(dict(schema)).check_schema(dict(schema))
-    except SchemaError as error:
-        return error.message
-    return ""
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Any:
-    from jsonschema.validators import validator_for  # noqa: PLC0415
-    from referencing import Registry  # noqa: PLC0415
-
-    loaded = json.loads(schema)
-    return validator_for(loaded)(loaded, registry=Registry())

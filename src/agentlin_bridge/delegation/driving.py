@@ -226,6 +226,15 @@ class TaskDriver:
         return now is None or now.status.is_terminal or now.current.seq != round_.seq or now.current.is_answered
 
     async def _answer_one(self, task: TaskRecord, seq: int, call: CallRecord) -> None:
+        while not await self._answer_as_it_is(task, seq, call):
+            # Another process has started on it meanwhile: it is waited for like one that had before.
+            found = await self._call_as_it_is(task.id, seq, call.call_id)
+            if found is None:
+                return
+            call = found
+
+    async def _answer_as_it_is(self, task: TaskRecord, seq: int, call: CallRecord) -> bool:
+        """Answer a call, if this process can; False if it is not as it was any more."""
         previous = None
         if call.state is CallState.STARTED:
             await self._until_abandoned(task.id, seq, call)
@@ -234,30 +243,37 @@ class TaskDriver:
             offered = {tool.name: tool for tool in task.client_tools}
             if refused := refusal(call.name, call.arguments, offered):
                 await self._ledger.write(writing.answer_call, task.id, seq, call.call_id, refused)
-                return
+                return True
         tool = self._tools(task.id).get(call.name)
         if tool is None or tool.handler is None or (previous is not None and not tool.idempotent):
-            return
+            return True
         if tool.approval == "required" and call.approval is not ApprovalState.GRANTED:
             await self._ledger.write(writing.require_approval, task.id, seq, call.call_id)
-            return
+            return True
         async with self._handlers:
             key = (task.id, seq, call.call_id)
             # From before it is on record as started until after its result is: see `is_executing`.
             self._executing.add(key)
             try:
-                await self._start_and_run(task.id, seq, call, tool, previous=previous)
+                return await self._start_and_run(task.id, seq, call, tool, previous=previous)
             finally:
                 self._executing.discard(key)
 
+    async def _call_as_it_is(self, task_id: str, seq: int, call_id: str) -> CallRecord | None:
+        """A call of the current round that still has no result."""
+        task = await self._ledger.read(reading.load, task_id)
+        if task is None or task.status.is_terminal or task.current.seq != seq:
+            return None
+        return next((call for call in task.current.calls if call.call_id == call_id and not call.is_answered), None)
+
     async def _start_and_run(
         self, task_id: str, seq: int, call: CallRecord, tool: ClientTool, *, previous: str | None
-    ) -> None:
+    ) -> bool:
         mine = await self._ledger.write(
             writing.start_call, task_id, seq, call.call_id, owner=self._ledger.instance, previous=previous
         )
         if not mine:
-            return
+            return False
         self._announce(task_id)
         item = ToolCallItem(call_id=call.call_id, name=call.name, arguments=call.edited or call.arguments)
         result = await execute(tool, item, self._limits)
@@ -269,6 +285,7 @@ class TaskDriver:
         with anyio.CancelScope(shield=True):
             await _persistently(self._ledger.write, writing.answer_call, task_id, seq, call.call_id, result)
         self._announce(task_id)
+        return True
 
     def is_executing(self, task_id: str, seq: int, call_id: str) -> bool:
         """Whether this process works on a call right now."""
@@ -278,9 +295,7 @@ class TaskDriver:
         """Wait while another living process works on a call; return when it has answered, or died."""
         while call.owner not in (None, self._ledger.instance) and await self._ledger.is_alive(str(call.owner)):
             await anyio.sleep(0.5)
-            task = await self._ledger.read(reading.load, task_id)
-            if task is None or task.status.is_terminal or task.current.seq != seq:
+            found = await self._call_as_it_is(task_id, seq, call.call_id)
+            if found is None:
                 return
-            call = next(now for now in task.current.calls if now.call_id == call.call_id)
-            if call.is_answered:
-                return
+            call = found

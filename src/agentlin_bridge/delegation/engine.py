@@ -156,9 +156,12 @@ class Engine:
                 outcome = "kept running"
             await self.ledger.write(writing.record_outcome, record.id, outcome)
 
-    def _let_go(self, task_id: str) -> None:
-        # Handlers keep alive whatever they close over.
+    def unbind(self, task_id: str) -> None:
+        """Forget the handlers that were bound to a task: they keep alive whatever they close over."""
         self._bound.pop(task_id, None)
+
+    def _let_go(self, task_id: str) -> None:
+        self.unbind(task_id)
         self.board.forget(task_id)
 
     def _tools_of(self, task_id: str) -> Mapping[str, ClientTool]:

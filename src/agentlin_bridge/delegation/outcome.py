@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentlin_bridge.delegation.client_tools import schema_errors
 from agentlin_bridge.delegation.ledger.records import ApprovalState, CallRecord, CallState, RoundRecord, TaskRecord
 from agentlin_bridge.errors import SERVER_ERROR, BridgeError
+from agentlin_bridge.json_schema import misfit
 from agentlin_bridge.task import JsonrpcError, MessageItem, PendingCall, Task, TaskObject, TaskStatus
 
 
@@ -60,7 +60,7 @@ def _misfit(answer: str | None, schema: Mapping[str, Any]) -> str:
         value = json.loads(answer or "")
     except ValueError:
         return "it is not JSON"
-    return schema_errors(schema, value)
+    return misfit(schema, value)
 
 
 def _sum(usages: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import Any, TypedDict
 
 from pydantic import TypeAdapter
 
-from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools, schema_problem
+from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
 from agentlin_bridge.delegation.ledger.records import NewTask
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.errors import InvalidRequestError
+from agentlin_bridge.json_schema import schema_problem
 from agentlin_bridge.remote.backend import TaskBackend
 from agentlin_bridge.task import MessageContent, TextContentItem, UnknownContentItem
 

@@ -1,1 +1,1 @@
-"""Who asked: one room per kind of host."""
+"""Who asked: one room per kind of host, and what hosts of every kind need to show remote text and tool calls."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -43,9 +44,13 @@ class EmbeddedEndpoint:
     Args:
         database: the server's SQLite file; its state, lock and log files stand beside it.
         idle_exit: seconds of idleness after which a server started here leaves.
+        environment: added to this process's own for a server started here.
     """
 
-    def __init__(self, database: Path, *, idle_exit: float = IDLE_EXIT) -> None:
+    def __init__(
+        self, database: Path, *, idle_exit: float = IDLE_EXIT, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._environment = dict(environment or {})
         self._database = database.absolute()
         self._state_file = Path(f"{self._database}.server.json")
         self._log_file = Path(f"{self._database}.log")
@@ -150,6 +155,7 @@ class EmbeddedEndpoint:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, **self._environment},
                 cwd=self._database.parent,
             )
         finally:

@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from agentlin_bridge.server.agent import Conversation, OfferedTool, Round, Turn
-from agentlin_bridge.server.request import read_content, read_tools
+from agentlin_bridge.server.dialogue import said_in, told_in
+from agentlin_bridge.server.items import loaded
+from agentlin_bridge.server.request import read_tools
 from agentlin_bridge.server.schema import ANSWERED, calls, tasks
-from agentlin_bridge.task import OutputItem, TaskStatus, ToolResultItem
+from agentlin_bridge.server.snapshot import items_of
+from agentlin_bridge.task import TaskStatus, ToolCallItem, ToolResultItem
 
-_items = TypeAdapter(list[OutputItem])
+_SESSION = (
+    select(tasks)
+    .where(tasks.c.session_id == bindparam("session"), tasks.c.seq <= bindparam("last"))
+    .order_by(tasks.c.seq)
+)
+_ANSWERED = select(calls).where(calls.c.turn_id == bindparam("turn"), calls.c.state == ANSWERED)
 
 
 def conversation_of(connection: Connection, task: Row[Any]) -> Conversation:
-    """What the agent sees when it takes this task's turn."""
-    rows = connection.execute(
-        select(tasks).where(tasks.c.session_id == task.session_id, tasks.c.seq <= task.seq).order_by(tasks.c.seq)
-    ).all()
-    turns = {key: list(group) for key, group in groupby(sorted(rows, key=_by_turn), key=_turn_of)}
+    """What the agent sees when it takes this task's next step."""
+    rows = connection.execute(_SESSION, {"session": task.session_id, "last": task.seq}).all()
+    turns: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        turns.setdefault(row.turn_id, []).append(row)
     links = turns.pop(task.turn_id)
     earlier = [chain for chain in turns.values() if _is_complete(chain)]
+    items = items_of(connection, [row.id for chain in (links, *earlier) for row in chain])
+    before: list[Turn] = []
+    for chain in earlier:
+        told = told_in(chain[0].request)
+        output = loaded([item for step, item in items[chain[-1].id] if step == chain[-1].steps])
+        rounds = (*told.rounds, *_rounds(connection, chain, items))
+        before += (*told.earlier, Turn(user_content=told.user_content, rounds=rounds, output=tuple(output)))
+    told = told_in(links[0].request)
     return Conversation(
-        user_content=read_content(links[0].request),
+        user_content=told.user_content,
         client_tools=_offered(links),
-        rounds=_rounds(connection, links),
-        earlier=tuple(
-            Turn(
-                user_content=read_content(chain[0].request),
-                rounds=_rounds(connection, chain),
-                output=tuple(_items.validate_python(chain[-1].output)),
-            )
-            for chain in sorted(earlier, key=lambda chain: int(chain[0].seq))
-        ),
+        rounds=(*told.rounds, *_rounds(connection, links, items)),
+        earlier=(*before, *told.earlier),
         request=task.request,
     )
-
-
-def _turn_of(row: Row[Any]) -> str:
-    return str(row.turn_id)
-
-
-def _by_turn(row: Row[Any]) -> tuple[str, int]:
-    return row.turn_id, row.seq
 
 
 def _is_complete(chain: Sequence[Row[Any]]) -> bool:
@@ -62,25 +61,34 @@ def _offered(links: Sequence[Row[Any]]) -> tuple[OfferedTool, ...]:
     return ()
 
 
-def _rounds(connection: Connection, links: Sequence[Row[Any]]) -> tuple[Round, ...]:
-    """The steps before the last link. Links that only took in partial results asked nothing of their own."""
-    answered = connection.execute(
-        select(calls.c.asked_by, calls.c.answered_by, calls.c.result)
-        .where(calls.c.turn_id == links[0].turn_id, calls.c.state == ANSWERED)
-        .order_by(calls.c.seq)
-    ).all()
-    by_id = {row.id: row for row in links}
+def _rounds(
+    connection: Connection, links: Sequence[Row[Any]], items: Mapping[str, Sequence[tuple[int, dict[str, Any]]]]
+) -> tuple[Round, ...]:
+    """The steps that asked for something. What a link only repeats of the one before it has step 0."""
+    asked = any(item["type"] == "tool_call" for row in links for _, item in items[row.id])
+    rows = connection.execute(_ANSWERED, {"turn": links[0].turn_id}) if asked else ()
+    answered = {(row.asked_by, row.call_id): row for row in rows}
+    requests = {row.id: row.request for row in links}
     rounds = []
-    for row in links[:-1]:
-        own = [call for call in answered if call.asked_by == row.id]
-        if own:
-            answering = dict.fromkeys(call.answered_by for call in own if call.answered_by in by_id)
-            notes: list[BaseModel] = [item for task_id in answering for item in read_content(by_id[task_id].request)]
-            rounds.append(
-                Round(
-                    items=tuple(_items.validate_python(row.output)),
-                    results=tuple(ToolResultItem.model_validate(call.result) for call in own),
-                    note=tuple(notes),
+    for row in links:
+        for step in range(1, row.steps + 1):
+            own = loaded([item for at, item in items[row.id] if at == step])
+            results = {item.call_id: item for item in own if isinstance(item, ToolResultItem)}
+            asked_ids = [(row.id, item.call_id) for item in own if isinstance(item, ToolCallItem)]
+            answers = [answered[key] for key in asked_ids if key in answered]
+            results |= {str(answer.call_id): ToolResultItem.model_validate(answer.result) for answer in answers}
+            if results:
+                calling = [item for item in own if not isinstance(item, ToolResultItem)]
+                sources = dict.fromkeys(answer.answered_by for answer in answers if answer.answered_by in requests)
+                rounds.append(
+                    Round(
+                        items=tuple(calling),
+                        results=tuple(
+                            results[item.call_id]
+                            for item in calling
+                            if isinstance(item, ToolCallItem) and item.call_id in results
+                        ),
+                        note=tuple(part for source in sources for part in said_in(requests[source])),
+                    )
                 )
-            )
     return tuple(rounds)

@@ -16,9 +16,11 @@ def page_of(connection: Connection, query: ListQuery) -> tuple[Sequence[Row[Any]
     """One page, and whether more tasks follow in the direction of paging.
 
     Raises:
-        Refusal: the cursor is no task.
+        Refusal: the cursor is no task, or none its owner may see.
     """
     wanted = select(tasks)
+    if query.owner is not None:
+        wanted = wanted.where(tasks.c.user_id == query.owner)
     if query.session_id is not None:
         wanted = wanted.where(tasks.c.session_id == query.session_id)
     if query.user_id is not None:
@@ -26,19 +28,20 @@ def page_of(connection: Connection, query: ListQuery) -> tuple[Sequence[Row[Any]
     if query.statuses:
         wanted = wanted.where(tasks.c.status.in_(query.statuses))
     if query.starting_after is not None:
-        wanted = wanted.where(tasks.c.seq < _position(connection, query.starting_after, "starting_after"))
+        wanted = wanted.where(tasks.c.seq < _position(connection, query, query.starting_after, "starting_after"))
     order = tasks.c.seq.desc()
     if query.ending_before is not None:
-        wanted = wanted.where(tasks.c.seq > _position(connection, query.ending_before, "ending_before"))
+        wanted = wanted.where(tasks.c.seq > _position(connection, query, query.ending_before, "ending_before"))
         order = tasks.c.seq.asc()
-    rows = list(connection.execute(wanted.order_by(order).limit(query.limit + 1)))
+    rows = list(connection.execute(wanted.order_by(order).offset(query.offset).limit(query.limit + 1)))
     more = len(rows) > query.limit
     page = rows[: query.limit]
     return (page[::-1] if query.ending_before is not None else page), more
 
 
-def _position(connection: Connection, task_id: str, parameter: str) -> int:
-    found: int | None = connection.execute(select(tasks.c.seq).where(tasks.c.id == task_id)).scalar()
-    if found is None:
+def _position(connection: Connection, query: ListQuery, task_id: str, parameter: str) -> int:
+    row = connection.execute(select(tasks.c.seq, tasks.c.user_id).where(tasks.c.id == task_id)).first()
+    if row is None or query.owner not in {None, row.user_id}:
         raise Refusal(f"{parameter}: no task {task_id!r} to page from")
-    return found
+    seq: int = row.seq
+    return seq

@@ -7,27 +7,29 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
 import uvicorn
 from anyio import to_thread
 from anyio.abc import TaskStatus
-from filelock import FileLock, Timeout
 from pydantic import SecretStr
 from uvicorn.server import HANDLED_SIGNALS
 
 from agentlin_bridge.database import database_url
-from agentlin_bridge.errors import ConfigurationError
-from agentlin_bridge.server.agent import Agent
+from agentlin_bridge.errors import ConfigurationError, LedgerError
+from agentlin_bridge.server.agent import Agent, Agents, OneAgent
 from agentlin_bridge.server.app import VERSION, create_app
 from agentlin_bridge.server.demo_agent import DemoAgent
-from agentlin_bridge.server.runs import Runs
+from agentlin_bridge.server.ownership import owning
+from agentlin_bridge.server.runs import RunOptions, Runs
 from agentlin_bridge.server.state_file import remove_state, write_state
 from agentlin_bridge.server.store import Store
+from agentlin_bridge.server.workers import run_workers
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +48,38 @@ class ServeOptions:
         database: the path or `sqlite://` URL of the server's own database.
         host: the address to listen on; anything but a loopback address needs a key.
         port: the port to listen on; 0 picks a free one.
-        api_key: what clients have to send as a bearer token; None lets everybody in.
+        api_key: what clients have to send as a bearer token; it opens all tasks. Without any key everybody is
+            let in.
+        keys: the key of each user; it opens what is that user's.
         state_file: where to write the base URL and the key for local clients, while the server listens.
         idle_exit: seconds without open request or running task after which the server leaves by itself;
             None stays for ever.
-        agent: what takes the turns; None is the demo agent.
+        agent: the only agent; None is the demo agent.
+        agents: makes all agents there are; comes before `agent`. With several workers each of them calls it, so
+            that it has to be something that can be pickled.
+        workers: processes that share port and work; more than one needs PostgreSQL.
+        expires_in: seconds a task has unless its request says otherwise; None is for ever.
+        retention: seconds for which ended tasks are kept; None is for ever.
+        output_limit: bytes that the output items of one task may have.
     """
 
     database: str | Path
     host: str = "127.0.0.1"
     port: int = 0
     api_key: SecretStr | None = None
+    keys: Mapping[str, SecretStr] | None = None
     state_file: Path | None = None
     idle_exit: float | None = None
     agent: Agent | None = None
+    agents: Callable[[], Agents] | None = None
+    workers: int = 1
+    expires_in: float | None = None
+    retention: float | None = None
+    output_limit: int = RunOptions.output_limit
+
+    def all_agents(self) -> Agents:
+        """The agents to serve with."""
+        return self.agents() if self.agents is not None else OneAgent(self.agent or DemoAgent())
 
 
 async def serve(options: ServeOptions, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -70,30 +90,66 @@ async def serve(options: ServeOptions, *, task_status: TaskStatus[str] = anyio.T
         task_status: told the base URL (ending in `/v1`) once the server listens.
 
     Raises:
-        ConfigurationError: another server owns the database, the address cannot be listened on, or it is
-            not a loopback address and there is no key.
+        ConfigurationError: another server owns the database, the address cannot be listened on, it is not a
+            loopback address and there is no key, or the database cannot be shared by workers.
         LedgerError: the database cannot be opened.
     """
     if options.api_key is not None and not options.api_key.get_secret_value():
         raise ConfigurationError("The server's key is empty.", next_step="set one, or none at all")
     listener = await to_thread.run_sync(_listen, options)
-    with listener, _owning(options.database):
-        store = await Store.open(options.database)
+    with listener:
+        if options.workers > 1:
+            _refuse_workers(options.database)
+            listener.listen()
+            one = replace(options, workers=1, state_file=None, idle_exit=None)
+            url = _base_url(listener)
+            await run_workers(partial(serve_on, one), listener, options.workers, partial(task_status.started, url))
+        else:
+            await serve_on(options, listener, task_status=task_status)
+
+
+def _refuse_workers(database: str | Path) -> None:
+    kind = database_url(database).get_backend_name()
+    if kind != "postgresql":
+        raise ConfigurationError(
+            f"Several workers cannot share a database of the kind {kind!r}.",
+            next_step="use one worker, or a postgresql:// database",
+        )
+
+
+async def serve_on(
+    options: ServeOptions, listener: socket.socket, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve in this process, on a socket that is bound already; see `serve`."""
+    async with owning(options.database) as peers:
+        store = await Store.open(options.database, executor=peers.executor)
         try:
             _announce(options, listener)
-            async with Runs(store, options.agent or DemoAgent()) as runs:
+            run_options = RunOptions(options.expires_in, options.retention, options.output_limit)
+            async with Runs(store, options.all_agents(), peers=peers, options=run_options) as runs:
                 await _answer_clients(options, runs, listener, task_status)
+        except BaseExceptionGroup as errors:
+            lost = errors.subgroup(LedgerError)
+            if lost is None:
+                raise
+            raise _leaf(lost) from None
         finally:
             _withdraw(options)
             with anyio.CancelScope(shield=True):
                 await store.close()
 
 
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 async def _answer_clients(
     options: ServeOptions, runs: Runs, listener: socket.socket, task_status: TaskStatus[str]
 ) -> None:
     config = uvicorn.Config(
-        create_app(runs, api_key=options.api_key),
+        create_app(runs, api_key=options.api_key, keys=options.keys),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -135,7 +191,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         url = _base_url(self._listener)
-        logger.info("serving %s at %s", self._runs.agent.name, url)
+        names = ", ".join(agent.name for agent in self._runs.agents)
+        logger.info("serving %s at %s", names, url)
         self._task_status.started(url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -181,40 +238,11 @@ def _withdraw(options: ServeOptions) -> None:
         remove_state(options.state_file)
 
 
-@contextmanager
-def _owning(database: str | Path) -> Iterator[None]:
-    url = database_url(database)
-    if url.get_backend_name() != "sqlite" or not url.database:
-        raise ConfigurationError(
-            "The embedded server keeps its tasks in a SQLite file for now.",
-            next_step="give it the path of one",
-        )
-    path = Path(url.database)
-    lock = FileLock(f"{path}.lock", mode=0o600)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ConfigurationError(
-            f"Another agentlin-bridge server owns {path}.",
-            next_step="use that server, stop it, or give this one another database",
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"The directory of {path} cannot be used: {error.strerror}.",
-            next_step="check that it exists and is writable",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _listen(options: ServeOptions) -> socket.socket:
     try:
         found = socket.getaddrinfo(options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        if options.api_key is None and not ipaddress.ip_address(address[0]).is_loopback:
+        if options.api_key is None and not options.keys and not ipaddress.ip_address(address[0]).is_loopback:
             raise ConfigurationError(
                 f"Without a key the server listens on loopback addresses only, and {options.host!r} is none.",
                 next_step="set a key, or use --host 127.0.0.1",

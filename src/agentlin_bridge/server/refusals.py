@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from agentlin_bridge.errors import INVALID_PARAMS, TASK_NOT_CANCELABLE, TASK_NOT_FOUND, BridgeError
 
-UNSUPPORTED = -32004
-TASK_NOT_PAUSABLE = -32009
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+PUSH_UNSUPPORTED = -32003
 
 
 class Refusal(BridgeError):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 from uuid import uuid4
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
-from agentlin_bridge.server.refusals import UNSUPPORTED, Refusal
-from agentlin_bridge.server.results import is_content, tool_results
-from agentlin_bridge.task import ContentItem, TaskStatus, ToolResultItem
+from agentlin_bridge.server.bodies import OTHER_ID, TASK_ID, CreateBody, FunctionSchema, ListParams, checked
+from agentlin_bridge.server.dialogue import is_replay, said_in, told_in
+from agentlin_bridge.server.refusals import Refusal
+from agentlin_bridge.server.results import tool_results
+from agentlin_bridge.task import TaskStatus, ToolResultItem
 
-_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
-_OTHER_ID = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,199}")
-_ID_FIELDS = ("task_id", "session_id", "user_id", "client_id", "request_id", "previous_task_id")
+_ID_PATTERNS = {
+    "task_id": re.compile(TASK_ID),
+    **dict.fromkeys(("session_id", "user_id", "client_id", "request_id"), re.compile(OTHER_ID)),
+}
 _PREFIXES = {
     "task_id": "task_",
     "session_id": "sess_",
@@ -28,22 +31,6 @@ _PREFIXES = {
 }
 _NOT_MEANING = {"task_id", "request_id", "stream"}
 
-_content = TypeAdapter(list[ContentItem])
-
-
-class _Function(BaseModel):
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] = {}
-
-
-class _ToolData(BaseModel):
-    type: Literal["function"]
-    function: _Function
-
-
-_tool_list = TypeAdapter(list[_ToolData])
-
 
 @dataclass(frozen=True)
 class CreateRequest:
@@ -51,9 +38,14 @@ class CreateRequest:
 
     Attributes:
         session_id: the session it names; None if it names none.
-        user_id: likewise.
+        user_id: likewise; with an owner always the owner.
+        owner: the user that the caller's key names. Tasks and sessions of others are as if they did not exist.
+            None may see all.
         results: tool results it delivers; empty for a new turn.
-        body: what came, to be stored.
+        is_nudge: it says something without content of its own, so that a turn which failed goes on.
+        stream: whether it is answered with the task's event stream.
+        expires_in: seconds after which the task expires; None leaves it to the server.
+        body: what came, to be stored; `read_content` and `dialogue.told_in` say what it means.
         fingerprint: equal for two requests that mean the same.
     """
 
@@ -63,13 +55,22 @@ class CreateRequest:
     request_id: str
     previous_task_id: str | None
     results: tuple[ToolResultItem, ...]
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] = field(repr=False)
     fingerprint: str
+    owner: str | None = None
+    is_nudge: bool = False
+    stream: bool = False
+    expires_in: float | None = None
 
 
 @dataclass(frozen=True)
 class ListQuery:
-    """Which tasks to list, newest first. Cursors are task ids and exclusive."""
+    """Which tasks to list, newest first. Cursors are task ids and exclusive.
+
+    Attributes:
+        owner: only this user's tasks, cursors included, whatever else is asked for.
+        offset: so many tasks are skipped.
+    """
 
     session_id: str | None = None
     user_id: str | None = None
@@ -77,6 +78,8 @@ class ListQuery:
     limit: int = 20
     starting_after: str | None = None
     ending_before: str | None = None
+    owner: str | None = None
+    offset: int = 0
 
 
 def new_id(field: str) -> str:
@@ -106,52 +109,52 @@ def _refuse_constant(constant: str) -> NoReturn:
 def request_id_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     """The id an answer's envelope carries, usable or not as the rest of the request may be."""
     for value in (body.get("request_id"), headers.get("x-request-id")):
-        if isinstance(value, str) and _OTHER_ID.fullmatch(value):
+        if isinstance(value, str) and _ID_PATTERNS["request_id"].fullmatch(value):
             return value
     return new_id("request_id")
 
 
-def read_create(body: dict[str, Any], headers: Mapping[str, str], request_id: str) -> CreateRequest:
+def read_create(
+    body: dict[str, Any], headers: Mapping[str, str], request_id: str, *, owner: str | None = None
+) -> CreateRequest:
     """Check a create body. Missing ids come from the headers, else they are generated.
 
     Raises:
         Refusal: it cannot be served.
     """
-    ids = {field: _id(body, headers, field) for field in _ID_FIELDS}
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise Refusal("stream must be true or false")
-    if stream:
-        raise Refusal(
-            "This server cannot stream yet; send stream: false and poll GET /tasks/{task_id}", code=UNSUPPORTED
-        )
-    read_tools(body)
-    results = tool_results(body)
-    if body.get("user_message_content") is None and not results:
+    given = checked(CreateBody, body)
+    ids = {name: _id(given, headers, name) for name in _PREFIXES}
+    if owner is not None:
+        ids["user_id"] = owner
+    _names_of_their_own(read_tools(body) or [])
+    results = _delivered(body)
+    content = read_content(body)
+    if body.get("user_message_content") is None and not results and not content:
         raise Refusal("user_message_content is missing")
-    read_content(body)
     return CreateRequest(
         task_id=ids["task_id"] or new_id("task_id"),
         session_id=ids["session_id"],
         user_id=ids["user_id"],
         request_id=request_id,
-        previous_task_id=ids["previous_task_id"],
+        # Who replays a turn names a task that is lost.
+        previous_task_id=None if is_replay(body) else given.previous_task_id,
         results=results,
         body=body,
-        fingerprint=_fingerprint(body, ids),
+        fingerprint=_fingerprint(body, {**ids, "previous_task_id": given.previous_task_id}),
+        owner=owner,
+        is_nudge=bool(content) and not (results or given.user_message_content or is_replay(body)),
+        stream=bool(given.stream),
+        expires_in=given.expires_in,
     )
 
 
-def _id(body: Mapping[str, Any], headers: Mapping[str, str], field: str) -> str | None:
-    value = body.get(field)
-    if value is None and field != "previous_task_id":
-        value = headers.get("x-" + field.replace("_", "-"))
-    if value is None:
-        return None
-    pattern = _TASK_ID if field == "task_id" else _OTHER_ID
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise Refusal(f"{field} must be a string of at most 200 characters without spaces or control characters")
-    return value
+def _id(given: CreateBody, headers: Mapping[str, str], name: str) -> str | None:
+    in_body: str | None = getattr(given, name)
+    header = "x-" + name.replace("_", "-")
+    in_header = headers.get(header)
+    if in_header is not None and not _ID_PATTERNS[name].fullmatch(in_header):
+        raise Refusal(f"{header} must be a string of at most 200 characters without control characters")
+    return in_header if in_body is None else in_body
 
 
 def _fingerprint(body: Mapping[str, Any], ids: Mapping[str, str | None]) -> str:
@@ -168,62 +171,40 @@ def _fingerprint(body: Mapping[str, Any], ids: Mapping[str, str | None]) -> str:
 
 
 def read_content(body: Mapping[str, Any]) -> tuple[BaseModel, ...]:
-    """This message's content items.
-
-    Raises:
-        Refusal: `user_message_content` is neither a string nor a list of strings and content items.
-    """
-    content = body.get("user_message_content")
-    if content is None:
-        return ()
-    items = [content] if isinstance(content, str) else content
-    if not isinstance(items, list) or not all(map(is_content, items)):
-        raise Refusal(
-            'user_message_content must be a string or a list of content items such as {"type": "text", "text": "..."}'
-        )
-    return tuple(_content.validate_python(items))
+    """What the user says in a request: the message of a new turn, or what comes along with results."""
+    return said_in(body) if _delivered(body) else told_in(body).user_content
 
 
-def read_tools(body: Mapping[str, Any]) -> list[_Function] | None:
-    """The client tools a body offers; None when it does not say.
+def _delivered(body: Mapping[str, Any]) -> tuple[ToolResultItem, ...]:
+    return () if is_replay(body) else tool_results(body)
 
-    Raises:
-        Refusal: the list is malformed or names a tool twice.
-    """
-    if body.get("client_tools") is None:
-        return None
-    try:
-        tools = [tool.function for tool in _tool_list.validate_python(body["client_tools"])]
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in ("client_tools", *first["loc"]))
-        raise Refusal(f"{where}: {first['msg']}") from None
-    names = [tool.name for tool in tools]
-    if len(set(names)) < len(names) or not all(names):
+
+def read_tools(body: Mapping[str, Any]) -> list[FunctionSchema] | None:
+    """The client tools a checked body offers; None when it does not say."""
+    tools = body.get("client_tools")
+    return None if tools is None else [FunctionSchema.model_validate(tool["function"]) for tool in tools]
+
+
+def _names_of_their_own(tools: list[FunctionSchema]) -> None:
+    if len({tool.name for tool in tools}) < len(tools):
         raise Refusal("client_tools: every tool needs a name of its own")
-    return tools
 
 
-def read_list_query(params: Mapping[str, str], statuses: list[str]) -> ListQuery:
-    """Check the query of a list request.
+def read_list_query(params: ListParams, *, owner: str | None = None) -> ListQuery:
+    """What a list request asks for.
 
     Raises:
-        Refusal: a parameter is out of range or unknown.
+        Refusal: its parameters exclude each other.
     """
-    limit = params.get("limit", "20")
-    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= 100:
-        raise Refusal("limit must be a whole number from 1 to 100")
-    if params.get("starting_after") and params.get("ending_before"):
+    if params.starting_after and params.ending_before:
         raise Refusal("starting_after and ending_before exclude each other")
-    try:
-        wanted = tuple(TaskStatus(status) for status in statuses)
-    except ValueError as error:
-        raise Refusal(f"status: {error}; known are {', '.join(TaskStatus)}") from None
     return ListQuery(
-        session_id=params.get("session_id"),
-        user_id=params.get("user_id"),
-        statuses=wanted,
-        limit=int(limit),
-        starting_after=params.get("starting_after") or None,
-        ending_before=params.get("ending_before") or None,
+        session_id=params.session_id,
+        user_id=params.user_id,
+        statuses=tuple(params.status),
+        limit=params.limit,
+        starting_after=params.starting_after,
+        ending_before=params.ending_before,
+        owner=owner,
+        offset=params.offset,
     )

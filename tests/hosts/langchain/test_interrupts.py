@@ -20,10 +20,10 @@ from langgraph.types import Command
 
 from agentlin_bridge import ClientTool, ConfigurationError, InvalidRequestError, TaskBridge
 from agentlin_bridge.hosts.langchain import AgentlinTaskTool
+from tests.support.planned import Planned
 
 from .conftest import MakeTool
 from .models import Delegating
-from tests.support.planned import Planned
 
 pytestmark = pytest.mark.anyio
 
@@ -189,8 +189,8 @@ async def test_bad_answers_are_asked_for_again(task_tool: MakeTool, remote: Plan
         return {"type": "edit", "call_id": "call_1", "edited_action": action}
 
     answers: list[tuple[Any, str]] = [
-        ("yes", "There are 2 calls to decide on; the last answer had 0 decisions."),
-        ({"decisions": [{"type": "approve"}]}, "There are 2 calls to decide on; the last answer had 1 decisions."),
+        ("yes", "There were 2 calls to decide on; the last answer had 0 decisions."),
+        ({"decisions": [{"type": "approve"}]}, "There were 2 calls to decide on; the last answer had 1 decisions."),
         ({"type": "approve", "call_id": "call_9"}, "No decision names one of these calls."),
         ({"type": "respond", "call_id": "call_1"}, "The respond decision about call_1 needs a message, a text."),
         (edit(), "The edit decision about call_1 needs edited_action with name and args."),

@@ -20,6 +20,8 @@ NAMES = [
     "agentlin_submit_tool_results",
     "agentlin_cancel_task",
     "agentlin_delete_task",
+    "agentlin_pause_task",
+    "agentlin_resume_task",
     "agentlin_list_tasks",
 ]
 
@@ -38,7 +40,7 @@ async def listed(host: Host) -> list[dict[str, Any]]:
     return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
 
 
-async def test_the_six_tools_are_listed_in_order_and_cost_little(host: Host) -> None:
+async def test_the_tools_are_listed_in_order_and_cost_little(host: Host) -> None:
     tools = await listed(host)
 
     assert [tool["name"] for tool in tools] == NAMES

@@ -2,9 +2,9 @@
 
 A graph that is resumed runs the interrupted task again from its start, and each `interrupt` in it returns the
 answers given so far, one after the other, to whoever calls it first. Several delegations may run in one task
-of the graph, so the answers are gathered for all of them, and each finds its own by the ids they name. An
-interrupt ends the task with all that runs in it, so nobody raises one while another delegation beside it is
-still at work.
+of the graph, so the answers are gathered for all of them, and each finds its own by the ids they name. Without
+ids, only an answer that came after a question was put can be meant for it. An interrupt ends the task with all
+that runs in it, so nobody raises one while another delegation beside it is still at work.
 
 All of this runs on the portal's thread.
 """
@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 
 from agentlin_bridge import TaskBridge
 from agentlin_bridge.errors import InvalidRequestError
-from agentlin_bridge.hosts.langchain.caller import Caller, is_graph_control
+from agentlin_bridge.hosts.langchain.graph_task import GraphTask
 from agentlin_bridge.hosts.langchain.questions import (
     APPROVE,
     EDIT,
@@ -36,32 +36,65 @@ from agentlin_bridge.hosts.langchain.questions import (
 from agentlin_bridge.hosts.langchain.standing import Standing
 from agentlin_bridge.task import Task
 
-_ASKED = "langgraph_answers_before"
-"""In a task's metadata: how many answers the graph had when a question was first asked, by call id."""
+_ASKED = "langgraph_asked"
+"""In a task's metadata, by call id: how many answers the graph's task had when it was interrupted to ask."""
+_TAKEN = "langgraph_answers_taken"
+"""In a task's metadata: how many answers were taken in for it."""
 
 Decided = list[tuple[Question, Decision]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the graph's task was resumed with.
+
+    Attributes:
+        number: how many there were before it.
+        is_plain: whether it came with no interrupt's id. LangGraph gives such a one to the next question once
+            more if the graph is run again without an answer.
+    """
+
+    number: int
+    is_plain: bool
+    decisions: list[Decision]
+
+
 @dataclass(eq=False, slots=True)
 class _Member:
-    """A delegation. `asks` has its open questions while it can do nothing else."""
+    """A delegation.
+
+    Attributes:
+        asks: its open questions, while it can do nothing else.
+        asked: what it was interrupted for last, and how many answers there were then.
+        is_ready: whether the graph can be interrupted, as far as this one is concerned.
+    """
 
     asks: Sequence[Question] = ()
+    asked: Mapping[str, int] = field(default_factory=dict)
+    is_ready: bool = False
     look: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def may_mean(self, answer: _Answer, question: Question) -> bool:
+        """Whether an answer came after the question was put, so that it may be about it without naming its task."""
+        return question.call_id in self.asked and answer.number >= self.asked[question.call_id]
 
 
 class _Gathering:
     """The delegations that run in one task of a graph, and the answers that task was resumed with.
 
     Attributes:
+        count: the answers that the graph's task has, whoever took them.
         request: what the graph is being interrupted with, once it is known that it has to be.
+        all_ready: set when it may be: the first interrupt can end all that still runs beside it.
     """
 
     def __init__(self) -> None:
         self.members: set[_Member] = set()
         self.was_shared = False
-        self.answers: list[list[Decision]] = []
+        self.answers: list[_Answer] = []
+        self.count = 0
         self.request: Mapping[str, object] | None = None
+        self.all_ready = asyncio.Event()
 
     @property
     def questions(self) -> list[Question]:
@@ -72,18 +105,30 @@ class _Gathering:
         if all(member.asks for member in self.members):
             for member in self.members:
                 member.look.set()
+        if all(member.is_ready for member in self.members):
+            self.all_ready.set()
 
-    def decided(self, questions: Sequence[Question], *, by_task: bool) -> tuple[Decided, str]:
-        """The decisions that name one of these questions, the newest of each; or what is wrong with it."""
+    def decided(self, member: _Member, questions: Sequence[Question], *, loosely: bool) -> tuple[Decided, str]:
+        """The decisions that name one of these questions, the newest of each; or what is wrong with it.
+
+        Args:
+            member: whose questions they are.
+            questions: the questions.
+            loosely: whether a decision need not name the task.
+        """
         found: dict[Question, Decision] = {}
-        for decision in chain.from_iterable(self.answers):
-            found |= {question: decision for question in questions if names(decision, question, by_task=by_task)}
+        for answer in self.answers:
+            for decision, question in product(answer.decisions, questions):
+                unnamed = loosely and member.may_mean(answer, question)
+                if names(decision, question, by_task=not unnamed):
+                    found[question] = decision
         return _usable(found)
 
     def decided_loosely(self, member: _Member) -> Decided:
         """Decisions that name no task but a call that only one of all open questions is about."""
         uses = Counter(question.call_id for question in self.questions)
-        return self.decided([each for each in member.asks if uses[each.call_id] == 1], by_task=False)[0]
+        own = [question for question in member.asks if uses[question.call_id] == 1]
+        return self.decided(member, own, loosely=True)[0]
 
 
 def _usable(found: Mapping[Question, Decision]) -> tuple[Decided, str]:
@@ -99,12 +144,12 @@ class Asker:
     """Puts the open questions of one delegation to the person, and carries out the decisions.
 
     Args:
-        caller: in whose context the graph is interrupted.
+        graph: the graph's task, in the caller's context.
         standing: where in the graph the call stands.
     """
 
-    def __init__(self, caller: Caller, standing: Standing) -> None:
-        self._caller = caller
+    def __init__(self, graph: GraphTask, standing: Standing) -> None:
+        self._graph = graph
         self._standing = standing
         self._member = _Member()
         self._gathering = _Gathering()
@@ -124,52 +169,65 @@ class Asker:
             if not gathering.members and _gatherings.get(graph_task) is gathering:
                 del _gatherings[graph_task]
 
+    def pass_over(self, task: Task) -> None:
+        """Take the answers again that an earlier run of the graph's task took for this task.
+
+        Else the next to ask in the same place, such as the node itself, would get them.
+        """
+        self._take(int(task.metadata.get(_TAKEN, 0)) - len(self._gathering.answers))
+
     async def settle(self, bridge: TaskBridge, task: Task, questions: Sequence[Question]) -> None:
         """Carry out decisions about a task's pending calls, or interrupt the graph to get some.
 
         Raises:
             GraphInterrupt: there are none yet.
         """
-        self._listen()
-        decided, problem = self._decided(task, questions)
+        member = self._member
+        if self._take(None):
+            await bridge.annotate(task.id, {_TAKEN: len(self._gathering.answers)})
+        member.asked = task.metadata.get(_ASKED, {})
+        decided, problem = self._decided(questions)
         if not decided:
-            self._member.asks = questions
+            member.asks = questions
             decided = await self._when_all_ask()
-            self._member.asks = () if decided else questions
+            member.asks = () if decided else questions
         if decided:
-            failed, problem = await _carry_out(bridge, task, decided)
-            if len(failed) < len(decided):
-                # What was decided is done first. What was not is asked again then.
+            done, problem = await _carry_out(bridge, task, decided)
+            if done:
+                # It is done first. What else is open is asked about then.
                 return
-            self._member.asks = failed
+            member.asks = questions
             await self._when_all_ask()
         await self._interrupt(bridge, task, problem)
 
-    def _listen(self) -> None:
-        """Take in the answers that the graph's task was resumed with and nobody has taken yet."""
-        try:
-            while True:
-                self._gathering.answers.append(decisions_in(self._caller.call(_interrupted, {})))
-        except Exception as error:
-            # Nothing was said yet: interrupting is for when it is known what to ask.
-            if not is_graph_control(error):
-                raise
+    def _take(self, most: int | None) -> bool:
+        """Take in the answers that nobody has taken yet, or so many of them; whether there were any."""
+        before = len(self._gathering.answers)
+        while (most is None or most > 0) and (given := self._graph.next_answer()) is not None:
+            answer = _Answer(given.number, given.is_plain, decisions_in(given.value))
+            self._gathering.answers.append(answer)
+            most = None if most is None else most - 1
+        self._gathering.count = self._graph.count_of_answers()
+        return len(self._gathering.answers) > before
 
-    def _decided(self, task: Task, questions: Sequence[Question]) -> tuple[Decided, str]:
+    def _decided(self, questions: Sequence[Question]) -> tuple[Decided, str]:
+        gathering, member = self._gathering, self._member
         if not self._is_alone:
-            return self._gathering.decided(questions, by_task=True)
-        answers = self._gathering.answers
-        asked: Mapping[str, int] = task.metadata.get(_ASKED, {})
-        is_answered = all(asked.get(question.call_id, len(answers)) < len(answers) for question in questions)
-        if not is_answered or any(map(is_named, answers[-1])):
-            decided, problem = self._gathering.decided(questions, by_task=False)
-            return decided, problem or ("No decision names one of these calls." if is_answered else "")
-        if len(answers[-1]) != len(questions):
-            return (
-                [],
-                f"There are {len(questions)} calls to decide on; the last answer had {len(answers[-1])} decisions.",
-            )
-        return _usable(dict(zip(questions, answers[-1], strict=True)))
+            return gathering.decided(member, questions, loosely=False)
+        newest = gathering.answers[-1] if gathering.answers else None
+        if newest is None or not all(member.may_mean(newest, question) for question in questions):
+            return gathering.decided(member, questions, loosely=True)
+        if any(map(is_named, newest.decisions)):
+            decided, problem = gathering.decided(member, questions, loosely=True)
+            return decided, problem or "No decision names one of these calls."
+        if newest.is_plain and newest.number and not self._graph.can_forget:
+            return [], "Name the call_id in each decision, or resume by the interrupt's id."
+        shown = list(member.asked)
+        if len(newest.decisions) != len(shown):
+            given = len(newest.decisions)
+            return [], f"There were {len(shown)} calls to decide on; the last answer had {given} decisions."
+        by_position = dict(zip(shown, newest.decisions, strict=True))
+        return _usable({question: by_position[question.call_id] for question in questions})
 
     @property
     def _is_alone(self) -> bool:
@@ -196,22 +254,18 @@ class Asker:
             gathering.request = request_of(gathering.questions, problem)
             # The next run of the graph's task starts anew, even while this one is still leaving.
             _gatherings.pop(self._standing.graph_task, None)
-        if self._is_alone:
-            asked = {question.call_id: len(gathering.answers) for question in self._member.asks}
-            await bridge.annotate(task.id, {_ASKED: {**asked, **task.metadata.get(_ASKED, {})}})
-        self._caller.call(_interrupted, gathering.request)
+            if gathering.count:
+                await self._graph.forget_plain_answer()
+        await bridge.annotate(task.id, {_ASKED: {each.call_id: gathering.count for each in self._member.asks}})
+        self._member.is_ready = True
+        gathering.tell()
+        await gathering.all_ready.wait()
+        self._graph.interrupt(gathering.request)
 
 
-def _interrupted(request: Mapping[str, object]) -> object:
-    # There is a graph, so there is LangGraph.
-    from langgraph.types import interrupt  # noqa: PLC0415
-
-    return interrupt(request)
-
-
-async def _carry_out(bridge: TaskBridge, task: Task, decided: Decided) -> tuple[list[Question], str]:
-    """Approve and answer what was decided; what that cannot be done for, and why."""
-    failed: list[Question] = []
+async def _carry_out(bridge: TaskBridge, task: Task, decided: Decided) -> tuple[bool, str]:
+    """Approve and answer what was decided; whether any of it could be done, and why the rest could not."""
+    done = False
     problems: list[str] = []
     for question, decision in decided:
         call_id = question.call.call_id
@@ -222,7 +276,7 @@ async def _carry_out(bridge: TaskBridge, task: Task, decided: Decided) -> tuple[
                 await bridge.approve(task.id, {call_id: decision["edited_action"]["args"]})
             else:
                 await bridge.submit(task.id, {call_id: result_of_decision(decision, question)})
+            done = True
         except InvalidRequestError as error:
-            failed.append(question)
             problems.append(str(error))
-    return failed, " ".join(problems)
+    return done, " ".join(problems)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from agentlin_bridge import TaskBridge
 from agentlin_bridge.errors import RequestConflict, TaskNotFound
 from agentlin_bridge.hosts.langchain.asking import Asker
 from agentlin_bridge.hosts.langchain.caller import Caller
+from agentlin_bridge.hosts.langchain.graph_task import GraphTask
 from agentlin_bridge.hosts.langchain.reporting import Reporter
 from agentlin_bridge.hosts.langchain.reviewing import Reviews
 from agentlin_bridge.hosts.langchain.standing import Standing
@@ -48,95 +48,95 @@ class Order:
         return None if self.standing is None else (self.principal, self.standing.request_id(self.instructions, 0))
 
 
-_users: Counter[tuple[str | None, str]] = Counter()
-_leaving: dict[tuple[str | None, str], asyncio.Future[None]] = {}
+_holders: dict[tuple[str | None, str], asyncio.Task[object]] = {}
+"""The newest call of each standing: the one whose cancellation means the task."""
 
 
-async def delegate(bridge: TaskBridge, order: Order) -> Task:
+async def delegate(opening: Awaitable[TaskBridge], order: Order) -> Task:
     """Have a task done, or found again where the graph runs the call again; its questions go to the person.
 
-    A caller that is cancelled cancels the task, unless another call of the same standing has taken it over.
+    A caller that is cancelled cancels the task, unless a newer call of the same standing has taken it over.
 
     Raises:
         GraphInterrupt: the person has to decide something first. The task waits.
     """
-    if order.principal is not None:
-        bridge = bridge.acting_for(order.principal)
-    key = order.key
-    while key in _leaving:
-        await asyncio.shield(_leaving[key])
-    with _using(key):
-        creating = asyncio.ensure_future(_created(bridge, order))
-        try:
-            task = await asyncio.shield(creating)
-            order.caller.task_id = task.id
-            return await _brought_to_end(bridge, order, task)
-        except asyncio.CancelledError:
-            if key is None or _users[key] == 1:
-                with _being_left(key):
-                    await bridge.cancel((await creating).id)
-            raise
-
-
-@contextmanager
-def _using(key: tuple[str | None, str] | None) -> Iterator[None]:
-    if key is None:
-        yield
-        return
-    _users[key] += 1
-    try:
-        yield
-    finally:
-        _users[key] -= 1
-        if not _users[key]:
-            del _users[key]
-
-
-@contextmanager
-def _being_left(key: tuple[str | None, str] | None) -> Iterator[None]:
-    """While entered, a call that stands for the same delegation waits: the task it would find is being canceled."""
-    if key is None:
-        yield
-        return
-    over = _leaving[key] = asyncio.get_running_loop().create_future()
-    try:
-        yield
-    finally:
-        del _leaving[key]
-        over.set_result(None)
-
-
-async def _created(bridge: TaskBridge, order: Order) -> Task:
-    for attempt in itertools.count():
-        request_id = None if order.standing is None else order.standing.request_id(order.instructions, attempt)
-        try:
-            task = await bridge.create(
-                order.instructions, client_tools=order.reviews.tools, request_id=request_id, stream=order.stream
-            )
-        except RequestConflict as conflict:
-            # The graph goes on with the task it has, though the host's tools are described otherwise now.
-            task = await bridge.retrieve(conflict.task_id)
-        except TaskNotFound:
-            if request_id is None:
-                raise
-            continue
-        if task.status not in _REPLACED:
-            return task
-    raise AssertionError("attempts are endless")
-
-
-async def _brought_to_end(bridge: TaskBridge, order: Order, task: Task) -> Task:
-    ends_at = None if order.timeout is None else asyncio.get_running_loop().time() + order.timeout
     with ExitStack() as stack:
         asker = None
         if order.standing is not None and order.standing.can_wait:
-            asker = Asker(order.caller, order.standing)
+            asker = Asker(GraphTask(order.caller), order.standing)
+            # Before anything takes time: who else runs in the graph's task has to know of us.
             stack.enter_context(asker.taking_part())
-        while True:
-            left = None if ends_at is None else max(0.0, ends_at - asyncio.get_running_loop().time())
-            async with order.reporter.reporting(bridge, task.id):
-                task = await bridge.wait(task.id, timeout=left, client_tools=order.reviews.tools)
-            if not task.pending or asker is None:
-                return task
-            if questions := await order.reviews.questions(bridge, task, order.caller):
+        bridge = await opening
+        if order.principal is not None:
+            bridge = bridge.acting_for(order.principal)
+        return await _held(bridge, order, asker)
+
+
+async def _held(bridge: TaskBridge, order: Order, asker: Asker | None) -> Task:
+    me = asyncio.current_task()
+    assert me is not None  # noqa: S101  (a coroutine of the portal is a task)
+    key = order.key
+    while key is not None and (before := _holders.get(key)) is not None and before.cancelling():
+        # It cancels the task that we would find.
+        await asyncio.wait([before])
+    if key is not None:
+        _holders[key] = me
+    creating: asyncio.Future[Task | None] | None = None
+    try:
+        for attempt in itertools.count():
+            creating = asyncio.ensure_future(_attempted(bridge, order, attempt))
+            task = await asyncio.shield(creating)
+            if task is None or (task.status in _REPLACED and key is not None):
+                continue
+            order.caller.task_id = task.id
+            ended = await _brought_to_end(bridge, order, task, asker)
+            if ended.status is TaskStatus.EXPIRED and task.status is TaskStatus.INPUT_REQUIRED:
+                # It was over before the person answered.
+                continue
+            return ended
+        raise AssertionError("attempts are endless")
+    except asyncio.CancelledError:
+        if creating is not None and (key is None or _holders.get(key) is me):
+            created = await creating
+            if created is not None:
+                await bridge.cancel(created.id)
+        raise
+    finally:
+        if key is not None and _holders.get(key) is me:
+            del _holders[key]
+
+
+async def _attempted(bridge: TaskBridge, order: Order, attempt: int) -> Task | None:
+    """The task of an attempt; None if it was deleted."""
+    request_id = None if order.standing is None else order.standing.request_id(order.instructions, attempt)
+    try:
+        return await bridge.create(
+            order.instructions, client_tools=order.reviews.tools, request_id=request_id, stream=order.stream
+        )
+    except RequestConflict as conflict:
+        # The graph goes on with the task it has, though the host's tools are described otherwise now.
+        return await bridge.retrieve(conflict.task_id)
+    except TaskNotFound:
+        return None
+
+
+async def _brought_to_end(bridge: TaskBridge, order: Order, task: Task, asker: Asker | None) -> Task:
+    ends_at = None if order.timeout is None else asyncio.get_running_loop().time() + order.timeout
+    if asker is not None:
+        asker.pass_over(task)
+    while True:
+        left = None if ends_at is None else max(0.0, ends_at - asyncio.get_running_loop().time())
+        async with order.reporter.reporting(bridge, task.id):
+            task = await bridge.wait(task.id, timeout=left, client_tools=order.reviews.tools)
+            if task.pending and asker is not None and left is not None:
+                # An interrupt would end the host's tools that run beside the question.
+                task = await bridge.wait(task.id)
+        if not task.pending or asker is None:
+            return task
+        if questions := await order.reviews.questions(bridge, task, order.caller):
+            try:
                 await asker.settle(bridge, task, questions)
+            except Exception:
+                # The next run binds its own tools; until then these would keep its caller alive.
+                bridge.unbind(task.id)
+                raise

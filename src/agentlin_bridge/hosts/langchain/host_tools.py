@@ -24,6 +24,7 @@ from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_cli
 from agentlin_bridge.errors import InvalidRequestError
 from agentlin_bridge.hosts.langchain.caller import Caller, is_graph_control
 from agentlin_bridge.hosts.langchain.content import result_of
+from agentlin_bridge.hosts.langchain.standing import TASK_METADATA
 from agentlin_bridge.task import ToolResult
 
 HostTool = BaseTool | ToolLike
@@ -102,7 +103,7 @@ async def _run(tool: BaseTool, names: frozenset[str], caller: Caller, /, **argum
     call = {"type": "tool_call", "id": call_id, "name": tool.name, "args": given}
     traced: RunnableConfig = {
         "tags": ["agentlin:client_tool"],
-        "metadata": {"agentlin_task_id": caller.task_id, "agentlin_call_id": call_id},
+        "metadata": {TASK_METADATA: caller.task_id, "agentlin_call_id": call_id},
     }
     config = merge_configs(caller.config, traced)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from langchain_core.tools import ToolException
@@ -50,11 +51,13 @@ def _blocks(task: Task) -> list[str | dict[Any, Any]]:
     content = said[-1].message_content if said else []
     if all(isinstance(item, TextContentItem) for item in content):
         return []
-    room = MEDIA_CHARS
+    room, text_room = MEDIA_CHARS, ANSWER_CHARS
     blocks: list[str | dict[Any, Any]] = []
     for item, block in zip(content, blocks_of(content), strict=True):
         if isinstance(item, TextContentItem):
-            blocks.append({**block, "text": _bounded(item.text)})
+            if text_room > 0:
+                blocks.append({**block, "text": _bounded(item.text, text_room)})
+            text_room -= len(item.text)
             continue
         room -= len(item.model_dump_json())
         left_out = f"[left out: content of type {block['type']!r}, too large to show; the artifact has it]"
@@ -62,10 +65,23 @@ def _blocks(task: Task) -> list[str | dict[Any, Any]]:
     return blocks
 
 
-def _bounded(answer: str) -> str:
-    if len(answer) <= ANSWER_CHARS:
+def for_tool_node(blocks: list[str | dict[Any, Any]]) -> list[str | dict[Any, Any]]:
+    """The same in blocks that LangGraph's `ToolNode` leaves alone: one of another type, and it makes text of all."""
+    return [_for_tool_node(block) if isinstance(block, dict) else block for block in blocks]
+
+
+def _for_tool_node(block: dict[Any, Any]) -> dict[Any, Any]:
+    if block["type"] == "audio":
+        return {**block, "type": "file"}
+    if block["type"] == "non_standard":
+        return {"type": "text", "text": json.dumps(block["value"], ensure_ascii=False, default=str)}
+    return block
+
+
+def _bounded(answer: str, room: int = ANSWER_CHARS) -> str:
+    if len(answer) <= room:
         return answer
-    return f"{answer[:ANSWER_CHARS]}\n[cut: the answer has {len(answer):,} characters; the artifact has all of it]"
+    return f"{answer[:room]}\n[cut: the answer has {len(answer):,} characters; the artifact has all of it]"
 
 
 def _without_answer(task: Task) -> str:

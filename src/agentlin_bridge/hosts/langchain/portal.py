@@ -139,6 +139,26 @@ class BridgeKeeper:
         Raises:
             BridgeError: this is the portal's own thread, which must not wait for itself.
         """
+        return self.call_at_once(_once_open(function), *arguments, **keywords)
+
+    async def acall(
+        self,
+        function: Callable[Concatenate[TaskBridge, P], Awaitable[T]],
+        /,
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> T:
+        """Like `call`, from any event loop. What is cancelled here goes on there until it has cleaned up."""
+        return await self.acall_at_once(_once_open(function), *arguments, **keywords)
+
+    def call_at_once(
+        self,
+        function: Callable[Concatenate[Awaitable[TaskBridge], P], Awaitable[T]],
+        /,
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> T:
+        """Like `call`, for a function that does something before the bridge is open, and awaits it then."""
         portal = current_portal()
         if portal.is_here:
             raise BridgeError(
@@ -152,14 +172,14 @@ class BridgeKeeper:
             future.cancel()
             raise
 
-    async def acall(
+    async def acall_at_once(
         self,
-        function: Callable[Concatenate[TaskBridge, P], Awaitable[T]],
+        function: Callable[Concatenate[Awaitable[TaskBridge], P], Awaitable[T]],
         /,
         *arguments: P.args,
         **keywords: P.kwargs,
     ) -> T:
-        """Like `call`, from any event loop. What is cancelled here goes on there until it has cleaned up."""
+        """Like `acall`, for a function that does something before the bridge is open, and awaits it then."""
         portal = current_portal()
         return await asyncio.wrap_future(portal.submit(self._with_bridge, portal, function, *arguments, **keywords))
 
@@ -175,7 +195,7 @@ class BridgeKeeper:
     async def _with_bridge(
         self,
         portal: Portal,
-        function: Callable[Concatenate[TaskBridge, P], Awaitable[T]],
+        function: Callable[Concatenate[Awaitable[TaskBridge], P], Awaitable[T]],
         /,
         *arguments: P.args,
         **keywords: P.kwargs,
@@ -185,8 +205,7 @@ class BridgeKeeper:
         assert call is not None  # noqa: S101  (a coroutine of the portal is a task)
         opened.calls.add(call)
         try:
-            bridge = await asyncio.shield(opened.ready)
-            return await function(bridge, *arguments, **keywords)
+            return await function(asyncio.shield(opened.ready), *arguments, **keywords)
         finally:
             opened.calls.discard(call)
 
@@ -200,6 +219,15 @@ class BridgeKeeper:
             weakref.finalize(self, portal.loop.call_soon_threadsafe, opened.closing.set).atexit = False
             _keepers.add(self)
         return opened
+
+
+def _once_open(
+    function: Callable[Concatenate[TaskBridge, P], Awaitable[T]],
+) -> Callable[Concatenate[Awaitable[TaskBridge], P], Awaitable[T]]:
+    async def once_open(bridge: Awaitable[TaskBridge], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        return await function(await bridge, *arguments, **keywords)
+
+    return once_open
 
 
 _keepers: weakref.WeakSet[BridgeKeeper] = weakref.WeakSet()

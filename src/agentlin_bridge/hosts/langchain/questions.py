@@ -121,4 +121,5 @@ def result_of_decision(decision: Decision, question: Question) -> ToolResult:
     if decision["type"] == RESPOND:
         return ToolResult(content=[TextContentItem(text=str(message))])
     reason = f" The reason: {message}" if message else " Do not call it like that again."
-    return ToolResult.error(f"A person refused the call of {question.call.name}, and nothing was executed.{reason}")
+    done = "it may have been executed" if question.call.outcome_unknown else "nothing was executed"
+    return ToolResult.error(f"A person refused the call of {question.call.name}, and {done}.{reason}")

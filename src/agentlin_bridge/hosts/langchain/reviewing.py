@@ -73,15 +73,17 @@ class Reviews:
         return [tool.name for tool in self.tools if tool.handler is None or tool.approval == "required"]
 
     async def questions(self, bridge: TaskBridge, task: Task, caller: Caller) -> list[Question]:
-        """What a person has to decide about a task's pending calls; what needs nobody is approved."""
-        found: list[Question] = []
-        for call in task.pending:
-            review = self._reviews.get(call.name, _Review())
-            if call.approval_required and not await _needed(review, call, caller):
-                await bridge.approve(task.id, [call.call_id])
-            else:
-                found.append(await _question(task, call, review, caller))
-        return found
+        """What a person has to decide about a task's pending calls; empty where some need nobody, and now run."""
+        reviews = [(call, self._reviews.get(call.name, _Review())) for call in task.pending]
+        unasked = [
+            call.call_id
+            for call, review in reviews
+            if call.approval_required and not await _needed(review, call, caller)
+        ]
+        if unasked:
+            await bridge.approve(task.id, unasked)
+            return []
+        return [await _question(task, call, review, caller) for call, review in reviews]
 
 
 def _review(name: str, given: bool | Mapping[str, Any]) -> _Review:

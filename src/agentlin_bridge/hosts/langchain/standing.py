@@ -11,6 +11,9 @@ from uuid import UUID, uuid5
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
+TASK_METADATA = "agentlin_task_id"
+"""In the metadata of a host tool's run: the task it runs for."""
+
 _NAMESPACE = UUID("6f0f2b0c-5f0e-4d6e-9a59-0c8f7a3f5d11")
 
 
@@ -60,8 +63,9 @@ def standing_of(config: RunnableConfig, runtime: Any, call_id: str | None) -> St
         thread_id=str(configurable.get("thread_id") or ""),
         checkpoint_ns=str(checkpoint_ns),
         call_id=call_id,
-        # LangGraph has no public way to ask.
-        can_wait=configurable.get("__pregel_checkpointer") not in (None, False),
+        # LangGraph has no public way to ask. A host tool that runs for a delegation cannot interrupt the graph.
+        can_wait=configurable.get("__pregel_checkpointer") not in (None, False)
+        and TASK_METADATA not in (config.get("metadata") or {}),
         is_alone=runtime is not None and (_is_sent(config) or _calls_beside(runtime.state) == 1),
     )
 

@@ -21,7 +21,7 @@ from agentlin_bridge.errors import BridgeError, ConfigurationError, InvalidReque
 from agentlin_bridge.hosts.langchain.caller import Caller
 from agentlin_bridge.hosts.langchain.delegating import Order, delegate
 from agentlin_bridge.hosts.langchain.host_tools import as_offered
-from agentlin_bridge.hosts.langchain.outcome import content_of
+from agentlin_bridge.hosts.langchain.outcome import content_of, for_tool_node
 from agentlin_bridge.hosts.langchain.portal import BridgeKeeper
 from agentlin_bridge.hosts.langchain.reporting import Reporter
 from agentlin_bridge.hosts.langchain.reviewing import InterruptOn, Reviews
@@ -121,7 +121,10 @@ class AgentlinTaskTool(BaseTool):
                 next_step="leave it out",
             )
         Reviews(self.interrupt_on, as_offered(self.client_tools))
-        given = {"base_url": self.base_url, "api_key": self.api_key, "backend": self.backend, "ledger": self.ledger}
+        self._keeper = self._keeping(self.api_key)
+
+    def _keeping(self, api_key: SecretStr | None) -> BridgeKeeper:
+        given = {"base_url": self.base_url, "api_key": api_key, "backend": self.backend, "ledger": self.ledger}
         overrides: Any = {name: value for name, value in given.items() if value is not None}
         if self.bridge is not None and overrides:
             raise InvalidRequestError(
@@ -129,7 +132,7 @@ class AgentlinTaskTool(BaseTool):
                 next_step="give the one or the other",
             )
         build = self.bridge or partial(TaskBridge.from_env, **overrides)
-        self._keeper = BridgeKeeper(partial(build, principal=self.principal))
+        return BridgeKeeper(partial(build, principal=self.principal))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the tool; a copy with another principal or bridge opens its own."""
@@ -141,11 +144,10 @@ class AgentlinTaskTool(BaseTool):
     def __getstate__(self) -> dict[Any, Any]:
         # A key in a pickle travels where nobody expects it; the copy takes its own from the environment.
         state = super().__getstate__()
-        keeper = BridgeKeeper(partial(self.bridge or TaskBridge.from_env, principal=self.principal))
         return {
             **state,
             "__dict__": {**state["__dict__"], "api_key": None},
-            "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_keeper": keeper},
+            "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_keeper": self._keeping(None)},
         }
 
     def close(self) -> None:
@@ -172,7 +174,7 @@ class AgentlinTaskTool(BaseTool):
     ) -> tuple[Any, Task]:
         order = self._order(instructions, runtime, config, run_manager, loop=None)
         try:
-            return self._told(self._keeper.call(delegate, order))
+            return self._told(self._keeper.call_at_once(delegate, order), runtime)
         except BridgeError as error:
             raise ToolException(str(error)) from error
 
@@ -186,7 +188,7 @@ class AgentlinTaskTool(BaseTool):
     ) -> tuple[Any, Task]:
         order = self._order(instructions, runtime, config, run_manager, loop=asyncio.get_running_loop())
         try:
-            return self._told(await self._keeper.acall(delegate, order))
+            return self._told(await self._keeper.acall_at_once(delegate, order), runtime)
         except BridgeError as error:
             raise ToolException(str(error)) from error
 
@@ -217,13 +219,14 @@ class AgentlinTaskTool(BaseTool):
             standing=standing,
         )
 
-    def _told(self, task: Task) -> tuple[Any, Task]:
+    def _told(self, task: Task, runtime: Any) -> tuple[Any, Task]:
         content = content_of(task, self.timeout)
         call_id = _call_id.get()
         if isinstance(content, str) or call_id is None:
             return content, task
         # LangChain would write content of some types as text.
-        return ToolMessage(content=content, artifact=task, tool_call_id=call_id, name=self.name), task
+        shown = content if runtime is None else for_tool_node(content)
+        return ToolMessage(content=shown, artifact=task, tool_call_id=call_id, name=self.name), task
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 
 from agentlin_bridge.delegation.bridge import TaskBridge
 from agentlin_bridge.errors import AlreadyAnswered, UnknownCall
-from agentlin_bridge.hosts.mcp.text import inert, one_line
+from agentlin_bridge.hosts.text import inert, one_line
 from agentlin_bridge.task import PendingCall, Task, ToolCallItem, ToolResult
 
 A_PERSON_NEEDS = 1.0

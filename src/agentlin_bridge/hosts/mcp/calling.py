@@ -12,9 +12,9 @@ from mcp_types import ToolAnnotations
 from pydantic import PrivateAttr, ValidationError
 
 from agentlin_bridge.errors import BridgeError
-from agentlin_bridge.hosts.mcp.arguments import lean_schema
+from agentlin_bridge.hosts.arguments import lean_schema
 from agentlin_bridge.hosts.mcp.results import ERROR_CHARS
-from agentlin_bridge.hosts.mcp.text import one_line
+from agentlin_bridge.hosts.text import one_line
 
 _MISFITS = 3
 

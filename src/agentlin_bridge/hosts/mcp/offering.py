@@ -7,7 +7,7 @@ from typing import Any
 
 from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike
 from agentlin_bridge.errors import InvalidRequestError
-from agentlin_bridge.hosts.mcp.arguments import HostTool, NamedTool
+from agentlin_bridge.hosts.arguments import HostTool, NamedTool
 from agentlin_bridge.hosts.mcp.asking import ASK_USER, OFFERED
 from agentlin_bridge.settings import Config
 

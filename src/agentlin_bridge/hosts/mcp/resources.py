@@ -15,7 +15,7 @@ from agentlin_bridge.errors import BridgeError, TaskNotFound
 from agentlin_bridge.hosts.mcp.calling import in_words
 from agentlin_bridge.hosts.mcp.results import ANSWER_LABEL, answer_uri
 from agentlin_bridge.hosts.mcp.serving import Ctx, serving
-from agentlin_bridge.hosts.mcp.text import inert
+from agentlin_bridge.hosts.text import inert
 from agentlin_bridge.task import Task
 
 PAGE_CHARS = 100_000

@@ -13,8 +13,8 @@ from typing import Any
 
 from mcp_types import CallToolResult, TextContent
 
-from agentlin_bridge.hosts.mcp.calls import described, shown
-from agentlin_bridge.hosts.mcp.text import inert, one_line
+from agentlin_bridge.hosts.calls import described, shown
+from agentlin_bridge.hosts.text import inert, one_line
 from agentlin_bridge.task import PendingCall, Task, TaskStatus
 
 ANSWER_CHARS = 20_000

@@ -12,10 +12,10 @@ from pydantic import Field, WithJsonSchema
 
 from agentlin_bridge.delegation.bridge import TaskBridge
 from agentlin_bridge.errors import InvalidRequestError
-from agentlin_bridge.hosts.mcp.arguments import CallResult, OfferedTool
+from agentlin_bridge.hosts.arguments import CallResult, OfferedTool
+from agentlin_bridge.hosts.content import content_item
 from agentlin_bridge.hosts.mcp.attending import Answer, attend, task_asked_about
 from agentlin_bridge.hosts.mcp.calling import BridgeTool
-from agentlin_bridge.hosts.mcp.content import content_item
 from agentlin_bridge.hosts.mcp.offering import offered
 from agentlin_bridge.hosts.mcp.results import PATIENCE
 from agentlin_bridge.hosts.mcp.serving import Ctx, serving

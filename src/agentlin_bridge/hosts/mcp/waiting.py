@@ -11,7 +11,7 @@ from agentlin_bridge.delegation.bridge import TaskBridge
 from agentlin_bridge.errors import BridgeError
 from agentlin_bridge.events import Progress
 from agentlin_bridge.hosts.mcp.serving import Ctx
-from agentlin_bridge.hosts.mcp.text import one_line
+from agentlin_bridge.hosts.text import one_line
 from agentlin_bridge.task import Task
 
 logger = logging.getLogger(__name__)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
 from anyio import to_thread
 
-from agentlin_bridge.server.agent import Conversation, Item, answer
+from agentlin_bridge.server.agent import AgentFailure, Conversation, Item, Step, Voice, answer
 from agentlin_bridge.server.demo_agent import digest, tables
 from agentlin_bridge.server.demo_agent.comparison import compared
 from agentlin_bridge.server.demo_agent.material import Material, Message, read_message, returned
 from agentlin_bridge.server.demo_agent.tools import ASK_HOST, host_among, reader_among
-from agentlin_bridge.task import ToolCallItem
+from agentlin_bridge.task import ToolCallItem, ToolResultItem
 
 BANNER = "demo agent: only digests text, Markdown and CSV; set AGENTLIN_BASE_URL or AGENTLIN_BRIDGE_MODEL"
 ANSWER_LIMIT = 8000
@@ -31,9 +33,28 @@ class DemoAgent:
     name = "demo agent"
     description = BANNER
 
-    async def turn(self, conversation: Conversation) -> Sequence[Item]:
+    max_steps = 50
+
+    async def __aenter__(self) -> Self:
+        """It needs nothing."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """It holds nothing."""
+
+    async def step(self, conversation: Conversation, voice: Voice) -> Step:
         """Ask for the files the instructions name; then answer from what came."""
-        return await to_thread.run_sync(next_step, conversation, abandon_on_cancel=True)
+        return Step(tuple(await to_thread.run_sync(next_step, conversation, abandon_on_cancel=True)))
+
+    def owns(self, name: str) -> bool:
+        """It has no tools of its own."""
+        return False
+
+    async def call(self, call: ToolCallItem) -> ToolResultItem:
+        """It has no tools of its own."""
+        raise AgentFailure(f"The demo agent has no tool {call.name!r}.")
 
 
 def next_step(conversation: Conversation) -> list[Item]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, JsonValue, WithJsonSchema
 
-from agentlin_bridge.hosts.mcp.content import content_item, is_content
+from agentlin_bridge.hosts.content import content_item, is_content
 from agentlin_bridge.task import ToolResult
 
 

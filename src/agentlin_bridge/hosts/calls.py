@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from agentlin_bridge.hosts.mcp.text import inert, quoted
+from agentlin_bridge.hosts.text import inert, quoted
 from agentlin_bridge.task import PendingCall
 
 ARGUMENT_CHARS = 20_000
