@@ -159,7 +159,10 @@ class Agent(Protocol):
         ...
 
     async def call(self, call: ToolCallItem) -> ToolResultItem:
-        """Run a tool of the server's. What goes wrong with the tool is a result the model can read."""
+        """Run a tool of the server's. What goes wrong with the tool is a result the model can read.
+
+        A call with the status `incomplete` is one that nobody can run; the result says why.
+        """
         ...
 
 

@@ -20,6 +20,11 @@ _SESSION = (
     .where(tasks.c.session_id == bindparam("session"), tasks.c.seq <= bindparam("last"))
     .order_by(tasks.c.seq)
 )
+_TURN = (
+    select(tasks.c.request)
+    .where(tasks.c.turn_id == bindparam("turn"), tasks.c.seq <= bindparam("last"))
+    .order_by(tasks.c.seq)
+)
 _ANSWERED = select(calls).where(calls.c.turn_id == bindparam("turn"), calls.c.state == ANSWERED)
 
 
@@ -44,8 +49,21 @@ def conversation_of(connection: Connection, task: Row[Any]) -> Conversation:
         client_tools=_offered(links),
         rounds=(*told.rounds, *_rounds(connection, links, items)),
         earlier=(*before, *told.earlier),
-        request=task.request,
+        request=_overlaid(links),
     )
+
+
+def request_of_turn(connection: Connection, task: Row[Any]) -> Mapping[str, Any]:
+    """What the requests of a turn up to this task's say together."""
+    return _overlaid(connection.execute(_TURN, {"turn": task.turn_id, "last": task.seq}).all())
+
+
+def _overlaid(links: Sequence[Row[Any]]) -> Mapping[str, Any]:
+    """A client that continues a turn need not say again what it said at first."""
+    said: dict[str, Any] = {}
+    for row in links:
+        said |= {name: value for name, value in row.request.items() if value is not None}
+    return said
 
 
 def _is_complete(chain: Sequence[Row[Any]]) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from sqlalchemy import Connection
@@ -16,10 +16,11 @@ from agentlin_bridge.errors import SERVER_ERROR
 from agentlin_bridge.server import steps
 from agentlin_bridge.server.agent import Agent, AgentFailure, Agents, Step
 from agentlin_bridge.server.feed import Feed, Feeds
+from agentlin_bridge.server.history import request_of_turn
 from agentlin_bridge.server.items import item_id
 from agentlin_bridge.server.journal import Start
 from agentlin_bridge.server.refusals import Refusal
-from agentlin_bridge.server.schema import tasks
+from agentlin_bridge.server.snapshot import row_of
 from agentlin_bridge.server.steps import AGAIN, OVER, Entered, Outcome, Place
 from agentlin_bridge.server.store import Store
 from agentlin_bridge.task import MessageItem, ReasoningItem, TaskObject, TextContentItem, ToolCallItem, ToolResultItem
@@ -227,12 +228,19 @@ class _Voice:
         self._feed.say(event, item_id=own_id, delta=delta, content_index=0, agent_step=self._at.step)
 
 
-def _ownership(agent: Agent, entered: Entered) -> Callable[[str], bool]:
-    """The server's tools, but for those at which the client wants the run to stop."""
+def _ownership(agent: Agent, entered: Entered) -> Callable[[Mapping[str, Any]], bool]:
+    """The calls of the server's tools, but for those at which the client wants the run to stop.
+
+    A call that nobody can run is the agent's to answer, too.
+    """
     stops = entered.conversation.request.get("stop_tools") or ()
-    return lambda name: name not in stops and agent.owns(name)
+
+    def is_own(call: Mapping[str, Any]) -> bool:
+        return call.get("status") == "incomplete" or (call["name"] not in stops and agent.owns(call["name"]))
+
+    return is_own
 
 
 def _agent_of(connection: Connection, agents: Agents, task_id: str) -> Agent | None:
-    request = connection.execute(tasks.select().where(tasks.c.id == task_id)).first()
-    return agents.pick(request.request) if request is not None else None
+    row = row_of(connection, task_id)
+    return agents.pick(request_of_turn(connection, row)) if row is not None else None

@@ -236,6 +236,9 @@ class Runs:
 
     async def _accept(self, request: CreateRequest) -> Accepted:
         self._refuse_when_stopping()
+        if not request.results and not request.is_nudge:
+            # What it asks of its agent is refused now rather than when its turn comes.
+            self.agents.pick(request.body)
         # Whoever asks may leave: what was accepted is started all the same.
         with anyio.CancelScope(shield=True):
             accepted = await self.store.write(partial(self._intake.accept, request=request))

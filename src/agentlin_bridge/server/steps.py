@@ -96,11 +96,13 @@ def _entered(connection: Connection, row: Row[Any]) -> Entered:
     return Entered(conversation_of(connection, row), steps)
 
 
-def record_step(connection: Connection, at: Place, made: Step, is_own: Callable[[str], bool], limit: int) -> Outcome:
+def record_step(
+    connection: Connection, at: Place, made: Step, is_own: Callable[[Mapping[str, Any]], bool], limit: int
+) -> Outcome:
     """Record what a model call produced, and whether the round is over with it.
 
     Args:
-        is_own: whether the server runs the tool of a name.
+        is_own: whether the server answers a tool call.
         limit: bytes that the output of a task may have.
     """
     row = locked_row(connection, at.task_id)
@@ -115,8 +117,8 @@ def record_step(connection: Connection, at: Place, made: Step, is_own: Callable[
     if size > limit:
         return _too_much(connection, row, limit)
     asked = [item for item in items if item["type"] == "tool_call"]
-    clients = [item for item in asked if not is_own(item["name"])]
-    own = [item for item in asked if is_own(item["name"])]
+    clients = [item for item in asked if not is_own(item)]
+    own = [item for item in asked if is_own(item)]
     change = Change(row)
     change.set(steps=at.step, size=size, tool_calls=row.tool_calls + len(asked), usage=_added(row.usage, made.usage))
     change.put_out(items, at.step)

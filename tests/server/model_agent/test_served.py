@@ -104,3 +104,41 @@ async def test_a_disallowed_server_tool_is_refused_to_the_model_and_not_run(serv
         told = scripted.messages()
     assert task["status"] == "completed"
     assert told[-1]["content"].startswith("ERROR: there is no tool 'calc__add' to use here")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (Call("fly", "{}"), "ERROR: there is no tool 'fly' to use here"),
+        (Call("get_weather", '{"city": '), "ERROR: "),
+    ],
+)
+async def test_a_call_that_nobody_can_run_is_answered_by_the_server(serving: Serving, call: Call, said: str) -> None:
+    async with served(serving, saying(Reply(calls=(call,)), Reply(("Then not.",)))) as (server, scripted):
+        task = await make(server, "hi", client_tools=[WEATHER])
+        told = scripted.messages()
+    assert task["status"] == "completed"
+    assert told[-1]["content"].startswith(said)
+
+
+async def test_a_continuation_need_not_repeat_what_the_turn_was_asked_for(serving: Serving) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    model = saying(Reply(calls=(Call("get_weather", '{"city": "Rom"}'),)), Reply(("sunny",)), Reply(('{"n": 3}',)))
+    async with served(serving, model) as (server, scripted):
+        config = {"developer_prompt": "Answer in numbers."}
+        asked = {"client_tools": [WEATHER], "structured_output": schema, "agent_config": config}
+        task = await make(server, "hi", session_id="s", **asked)
+        done = await make(
+            server, "", session_id="s", thought_messages=[result(task["input_required_call_ids"][0], "3")]
+        )
+        systems = [[each["content"] for each in scripted.messages(at) if each["role"] == "system"] for at in (0, 1)]
+    assert json.loads(done["output"][-1]["content"]) == {"n": 3}
+    assert systems[0] == systems[1] != []
+
+
+async def test_an_agent_that_does_not_exist_is_refused_before_anything_is_created(serving: Serving) -> None:
+    async with served(serving, saying()) as (server, _):
+        status, error = await to_thread.run_sync(partial(server.refuse, "hi", agent_config={"agent_id": "nobody"}))
+        listed = await to_thread.run_sync(partial(server.get, "tasks"))
+    assert (status, "nobody" in error["message"]) == (422, True)
+    assert listed.json()["result"] == []
