@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import psycopg
@@ -102,21 +102,9 @@ async def joined(url: URL) -> AsyncIterator[Cluster]:
     Raises:
         LedgerError: the database cannot be reached.
     """
-    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    try:
-        guard = await AsyncConnection.connect(address, autocommit=True)
-        try:
-            decider = await AsyncConnection.connect(address, autocommit=True)
-        except BaseException:
-            await guard.close()
-            raise
-    except psycopg.Error as error:
-        shown = url.set(drivername="postgresql").render_as_string(hide_password=True)
-        raise LedgerError(
-            f"The database {shown} cannot be reached: {str(error).splitlines()[0]}",
-            next_step="check its address, and that it runs",
-        ) from error
-    async with guard, decider:
+    async with AsyncExitStack() as stack:
+        guard = await _connected(url, stack)
+        decider = await _connected(url, stack)
         await guard.execute(_NOTICE_DEATH)
         # Whoever decides just now may take this name for a dead one's.
         await guard.execute("SELECT pg_advisory_lock(%s)", (DECISION,))
@@ -127,3 +115,23 @@ async def joined(url: URL) -> AsyncIterator[Cluster]:
         await guard.execute("SELECT pg_advisory_unlock(%s)", (DECISION,))
         await guard.execute(f"LISTEN {CHANNEL}".encode())
         yield Cluster(number, guard, decider)
+
+
+async def _connected(url: URL, stack: AsyncExitStack) -> AsyncConnection:
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        connection = await AsyncConnection.connect(address, autocommit=True)
+    except psycopg.Error as error:
+        shown = url.set(drivername="postgresql").render_as_string(hide_password=True)
+        raise LedgerError(
+            f"The database {shown} cannot be reached: {str(error).splitlines()[0]}",
+            next_step="check its address, and that it runs",
+        ) from error
+    # As a context manager it would roll back first, which a cancellation ends before it is closed.
+    stack.push_async_callback(_closed, connection)
+    return connection
+
+
+async def _closed(connection: AsyncConnection) -> None:
+    with anyio.CancelScope(shield=True):
+        await connection.close()

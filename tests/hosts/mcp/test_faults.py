@@ -79,7 +79,7 @@ async def test_a_ledger_that_cannot_be_opened_is_tried_again(hosting: Hosting, e
     ledger = anyio.Path(embedded["AGENTLIN_BRIDGE_LEDGER"])
     await ledger.mkdir()
     async with hosting(embedded) as host:
-        assert len((await host.client.list_tools()).tools) == 6
+        assert len((await host.client.list_tools()).tools) == 8
         for _ in range(2):
             assert str(ledger) in await host.refused("list_tasks")
         await ledger.rmdir()

@@ -87,7 +87,7 @@ async def test_garbage_on_stdin_is_survived(embedded: dict[str, str], tmp_path: 
         await server.stdin.send(b"\xff\xfe not JSON\n[]\n")
         await server.send("tools/list")
 
-        assert len((await server.answer())["tools"]) == 6
+        assert len((await server.answer())["tools"]) == 8
 
 
 def processes_that_know(path: Path) -> list[int]:

@@ -217,9 +217,10 @@ async def test_a_call_can_be_cancelled(starts: Path) -> None:
 
 
 async def test_the_process_ends_with_the_agent(starts: Path, tmp_path: Path) -> None:
+    before = _children()
     async with opened(tool_process(starts)) as agent:
         await result(agent, "t__add", a=1, b=1)
-        children = _children()
+        children = _children() - before
         assert children
     assert not children & _children()
 
