@@ -159,8 +159,13 @@ def test_an_agent_that_breaks_tells_only_how(serving: Serving, caplog: pytest.Lo
 
 
 def test_a_request_for_an_agent_that_is_not_there_any_more_fails(serving: Serving) -> None:
+    asked: list[Any] = []
+
     class Gone(OneAgent):
         def pick(self, request: Any) -> Any:
+            asked.append(request)
+            if len(asked) == 1:
+                return self.agent
             raise Refusal("No agent 'x'", status=422)
 
     task = serving(agents=lambda: Gone(Scripted(weather))).make("go")

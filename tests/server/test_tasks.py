@@ -208,16 +208,18 @@ def test_what_could_not_be_recorded_fails(
     assert server.make("b")["status"] == "completed"
 
 
-def test_what_cannot_be_recorded_at_all_is_still_working(
+def test_what_cannot_be_recorded_at_all_is_run_again(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
     server = serving(Scripted(lambda _: [answer("hi")]))
-    with monkeypatch.context() as patch:
-        patch.setattr("agentlin_bridge.server.steps.dumped", full)
-        patch.setattr("agentlin_bridge.server.steps.fail", full)
-        assert server.make("a", task_id="task_1")["status"] == "working"
-    eventually(lambda: "gave up" in caplog.text)
-    assert server.post("tasks/task_1/cancel").json()["status"] == "canceled"
+    with ThreadPoolExecutor() as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr("agentlin_bridge.server.steps.dumped", full)
+            patch.setattr("agentlin_bridge.server.steps.fail", full)
+            made = pool.submit(server.make, "a", task_id="task_1")
+            eventually(lambda: "gave up" in caplog.text)
+            assert server.task("task_1")["status"] == "working"
+        assert made.result()["status"] == "completed"

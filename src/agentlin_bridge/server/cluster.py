@@ -75,6 +75,8 @@ class Cluster:
                 try:
                     await look()
                 except (SQLAlchemyError, psycopg.Error) as error:
+                    if self._decider.broken or self._decider.closed:
+                        raise _lost() from error
                     logger.warning("could not look for what others left: %s", type(error).__name__)
 
     async def _listen(self, heard: Callable[[str], Awaitable[None]]) -> None:
@@ -84,11 +86,15 @@ class Cluster:
                 if executor != self.executor:
                     await heard(task_id)
         except psycopg.Error as error:
-            raise LedgerError(
-                "The connection to the database is lost, and with it the claim on the tasks that ran here; "
-                "another server may have taken them over.",
-                next_step="start this server again when the database is back",
-            ) from error
+            raise _lost() from error
+
+
+def _lost() -> LedgerError:
+    return LedgerError(
+        "The connection to the database is lost, and with it the claim on the tasks that ran here; "
+        "another server may have taken them over.",
+        next_step="start this server again when the database is back",
+    )
 
 
 def _name(number: int) -> str:

@@ -101,7 +101,9 @@ def pause(connection: Connection, task_id: str, user: str | None) -> Ended:
     return Ended(_task(connection, known(connection, task_id, user)))
 
 
-def resume(connection: Connection, task_id: str, user: str | None, executor: str) -> tuple[Ended, Start | None]:
+def resume(
+    connection: Connection, task_id: str, user: str | None, executor: str, *, running: bool = False
+) -> tuple[Ended, Start | None]:
     """Let a paused task go on. Resuming what runs changes nothing.
 
     Returns:
@@ -113,10 +115,11 @@ def resume(connection: Connection, task_id: str, user: str | None, executor: str
     row = known(connection, task_id, user)
     start = None
     if row.status == TaskStatus.PAUSED:
-        attempt = row.attempt + 1
         change = Change(row)
         # It held its session, so nothing else is under way there, but an earlier task may have been queued.
         busy = _is_busy_otherwise(connection, row)
+        # A round that has not noticed the pause yet goes on as it is: another attempt would do its step again.
+        attempt = row.attempt if running and not busy else row.attempt + 1
         change.set(attempt=attempt, executor=None if busy else executor)
         if busy:
             change.become(TaskStatus.QUEUED)

@@ -169,7 +169,7 @@ class Intake:
         status = TaskStatus.WORKING  # its round is started as soon as this is committed
         if still_open:
             status = TaskStatus.INPUT_REQUIRED
-        elif is_busy(connection, session_id):
+        elif is_busy(connection, session_id) or _has_queue(connection, session_id):
             status = TaskStatus.QUEUED
         now = time.time()
         expires_in = request.expires_in if request.expires_in is not None else self.expires_in
@@ -201,6 +201,12 @@ class Intake:
             is_queued=status is TaskStatus.QUEUED,
             expires_at=expires_at,
         )
+
+
+def _has_queue(connection: Connection, session_id: str) -> bool:
+    """Whether somebody who came earlier is about to have the session."""
+    queued = select(tasks.c.seq).where(tasks.c.session_id == session_id, tasks.c.status == TaskStatus.QUEUED)
+    return connection.execute(queued.limit(1)).first() is not None
 
 
 def _failed(connection: Connection, session_id: str) -> Row[Any] | None:

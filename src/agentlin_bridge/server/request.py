@@ -139,7 +139,7 @@ def read_create(
         # Who replays a turn names a task that is lost.
         previous_task_id=None if is_replay(body) else given.previous_task_id,
         results=results,
-        body=body,
+        body=_worth_keeping({**body, "client_id": ids["client_id"]} if ids["client_id"] else body),
         fingerprint=_fingerprint(body, {**ids, "previous_task_id": given.previous_task_id}),
         owner=owner,
         is_nudge=bool(content) and not (results or given.user_message_content or is_replay(body)),
@@ -188,6 +188,15 @@ def read_tools(body: Mapping[str, Any]) -> list[FunctionSchema] | None:
 def _names_of_their_own(tools: list[FunctionSchema]) -> None:
     if len({tool.name for tool in tools}) < len(tools):
         raise Refusal("client_tools: every tool needs a name of its own")
+
+
+def _worth_keeping(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request without the secrets of the published server's own tools, which this one does not have."""
+    kept = {name: value for name, value in body.items() if name not in ("env", "jupyter_token")}
+    for name in ("agent_config", "code_interpreter_config"):
+        if isinstance(inner := kept.get(name), Mapping):
+            kept[name] = _worth_keeping(inner)
+    return kept
 
 
 def read_list_query(params: ListParams, *, owner: str | None = None) -> ListQuery:

@@ -157,7 +157,8 @@ class Rounds:
             return OVER
         is_own = _ownership(agent, entered)
         work = partial(steps.record_step, at=at, made=made, is_own=is_own, limit=self._output_limit)
-        outcome = await self._store.write(work)
+        with anyio.CancelScope(shield=True):  # what the model said is paid for
+            outcome = await self._store.write(work)
         await self._changed(at.task_id, outcome.over, outcome.task)
         return outcome
 
@@ -194,7 +195,8 @@ class Rounds:
             name = type(error).__name__
             result = ToolResultItem(call_id=call.call_id, message_content=[TextContentItem(text=f"ERROR: {name}")])
         result = result.model_copy(update={"call_id": call.call_id, "status": "completed"})
-        await self._store.write(partial(steps.record_result, at=at, result=result, limit=self._output_limit))
+        with anyio.CancelScope(shield=True):  # what the tool did cannot be undone
+            await self._store.write(partial(steps.record_result, at=at, result=result, limit=self._output_limit))
         await self._changed(at.task_id, False)
 
 

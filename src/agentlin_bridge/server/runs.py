@@ -13,6 +13,7 @@ from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
+from sqlalchemy.exc import SQLAlchemyError
 
 from agentlin_bridge.errors import SERVER_ERROR
 from agentlin_bridge.server import endings, steps
@@ -31,7 +32,7 @@ from agentlin_bridge.server.rounds import Parked, Rounds
 from agentlin_bridge.server.snapshot import RESTING, row_of
 from agentlin_bridge.server.steps import Place
 from agentlin_bridge.server.store import Store
-from agentlin_bridge.server.takeover import Alone, Peers, adopt
+from agentlin_bridge.server.takeover import Alone, Peers, adopt, retry
 from agentlin_bridge.task import TaskObject, TaskStatus
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Runs:
         self._engine = Engine(beside(store.engine.url), self._executor, self)
         self._housekeeping = Housekeeping(store, self._engine, options.retention, self._has_expired)
         self._queued = True
+        self._times_queued = 0
         self._stopping = False
         self._exit = AsyncExitStack()
         self._group: TaskGroup
@@ -219,12 +221,24 @@ class Runs:
     async def resume(self, task_id: str, user: str | None = None) -> TaskObject:
         """Let a paused task go on; see `endings.resume`."""
         self._refuse_when_stopping()
-        work = partial(endings.resume, task_id=task_id, user=user, executor=self._executor)
+        running = self._rounds.is_running(task_id)
+        work = partial(endings.resume, task_id=task_id, user=user, executor=self._executor, running=running)
         ended, start = await self.store.write(work)
         self._queued = True
-        if start is not None:
+        self._times_queued += 1
+        if start is not None and running:
+            self._group.start_soon(self._unless_it_goes_on, start)
+        elif start is not None:
             self._starts.send_nowait(start)
         return await self._ended(ended, task_id)
+
+    async def _unless_it_goes_on(self, start: Start) -> None:
+        """A resumed round may have seen the pause after all."""
+        await self._rounds.left(start.task_id)
+        if not self._stopping:
+            again = await self.store.write(partial(retry, start=start, executor=self._executor))
+            if again is not None:
+                self._starts.send_nowait(again)
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping:
@@ -247,6 +261,7 @@ class Runs:
             if accepted.to_run:
                 self._starts.send_nowait(Start(accepted.task_id, 1, 0))
             self._queued |= accepted.is_queued
+            self._times_queued += accepted.is_queued
         for task_id in accepted.dropped:
             await self._audience.tell(task_id, True)
         return accepted
@@ -287,6 +302,21 @@ class Runs:
             pass
         except Exception:
             logger.exception("task %s: the engine gave up its round", start.task_id)
+            self._group.start_soon(self._again, start)
+
+    async def _again(self, start: Start) -> None:
+        """Run a round under another attempt, as soon as the database takes that."""
+        delay = 1.0
+        while not self._stopping:
+            await anyio.sleep(delay)
+            delay = min(2 * delay, 30.0)
+            try:
+                again = await self.store.write(partial(retry, start=start, executor=self._executor))
+            except SQLAlchemyError:
+                continue
+            if again is not None:
+                self._starts.send_nowait(again)
+            return
 
     async def round(self, start: Start) -> None:
         """One round, from the engine; see `Rounds.round`."""
@@ -299,28 +329,27 @@ class Runs:
                 logger.exception("task %s: its round could not be recorded", start.task_id)
                 await self._give_up(start)
             if (self._queued or not self._peers.alone) and not self._stopping:
-                self._queued = False  # before looking: what is queued meanwhile says so itself
+                times = self._times_queued
                 session_id, others = await self.store.read(partial(queued_beside, task_id=start.task_id))
-                self._queued |= others
+                if not others and times == self._times_queued:
+                    self._queued = False  # only now: rounds that ended meanwhile had to look as well
                 if session_id is not None:
                     await self._release(session_id)
 
     async def _give_up(self, start: Start) -> None:
         message = "The server could not record what the agent did; its log says more. Create the task again."
         at = Place(start.task_id, start.attempt, 0)
-        try:
-            await self.store.write(partial(steps.fail, at=at, message=message))
-        except Exception:
-            self._feeds.close(start.task_id)
-            raise
+        await self.store.write(partial(steps.fail, at=at, message=message))
         await self._audience.tell(start.task_id, True)
 
     async def _heard(self, task_id: str) -> None:
         """Another process has changed a task."""
-        if self._rounds.is_running(task_id):
+        if self._rounds.is_running(task_id) or self._feeds.get(task_id) is not None:
             row = await self.store.read(partial(row_of, task_id=task_id))
             if row is None or TaskStatus(row.status).is_terminal:
                 self._rounds.abandon(task_id)
+            if row is None:
+                self._feeds.close(task_id)
         await self._audience.tell(task_id, True)
 
     async def _adopt(self, *, own: bool = False) -> None:

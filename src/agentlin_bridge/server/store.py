@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import IntegrityError
 
@@ -63,7 +63,13 @@ class Store:
         Raises:
             SQLAlchemyError: it does not.
         """
-        await self.read(lambda connection: connection.execute(select(1)))
+
+        def run() -> None:
+            with self._reader.connect() as connection:
+                connection.execute(select(1))
+
+        # A database that hangs would keep the thread, and with it whoever asks; the readers may hang already.
+        await to_thread.run_sync(run, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
     async def retrieve(self, task_id: str, user: str | None = None) -> TaskObject | None:
         """The task as it is now, if a user may see it; None as user may see all."""

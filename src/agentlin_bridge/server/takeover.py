@@ -105,6 +105,15 @@ def _claim(connection: Connection, row: Row[Any], executor: str, again: bool) ->
     return Start(now.id, attempt, now.steps)
 
 
+def retry(connection: Connection, start: Start, executor: str) -> Start | None:
+    """Another attempt at a round that this process could not record, if it is still to be run."""
+    row = locked_row(connection, start.task_id)
+    if row is None or row.status not in _UNDER_WAY or row.attempt != start.attempt:
+        return None
+    connection.execute(update(tasks).where(tasks.c.id == row.id).values(attempt=row.attempt + 1, executor=executor))
+    return Start(row.id, row.attempt + 1, row.steps)
+
+
 def _disown(connection: Connection, row: Row[Any]) -> None:
     """Until somebody begins with it, nobody has it."""
     taken_up = tasks.c.executor != row.executor if row.executor is not None else tasks.c.executor.is_not(None)

@@ -73,7 +73,7 @@ class _Asking:
         """The items with an answer that fits; what was said before it has not been told to anybody."""
         first = _text(items)
         try:
-            return self._told(items, schema.canonical(first))
+            return self._told(items, await schema.canonical(first))
         except Misfit as misfit:
             logger.info("the answer of %s does not fit its schema: %s", self._question.name, misfit)
             correction = HumanMessage(
@@ -84,7 +84,7 @@ class _Asking:
         if _has_calls(items):
             return items
         try:
-            return self._told(items, schema.canonical(_text(items)))
+            return self._told(items, await schema.canonical(_text(items)))
         except Misfit as misfit:
             raise AgentFailure(
                 f"The answer of {self._question.name} does not fit structured_output, even when asked again: "

@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import anyio
+import anyio.to_process
+
 from agentlin_bridge.json_schema import misfit
 
 _PROBLEM = 500
+PATTERN_TIMEOUT = 10.0
+"""Seconds that checking an answer by a schema with patterns may take."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class AnswerSchema:
             f"It must be valid by this JSON Schema:\n{written}"
         )
 
-    def canonical(self, text: str) -> str:
+    async def canonical(self, text: str) -> str:
         """The JSON value a text holds, written plainly.
 
         Raises:
@@ -37,9 +42,17 @@ class AnswerSchema:
             value = json.loads(_without_fence(text), parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             raise Misfit(f"it is not JSON ({error})") from None
-        if problem := misfit(self.schema, value):
+        if problem := await self._misfit(value):
             raise Misfit(problem if len(problem) <= _PROBLEM else problem[:_PROBLEM] + "...")
         return json.dumps(value, ensure_ascii=False)
+
+    async def _misfit(self, value: object) -> str:
+        if '"pattern' not in json.dumps(self.schema):
+            return misfit(self.schema, value)
+        # Matching can take for ever, and would hold up everybody: in a process of its own it can be ended.
+        with anyio.move_on_after(PATTERN_TIMEOUT):
+            return await anyio.to_process.run_sync(misfit, dict(self.schema), value, cancellable=True)
+        return "matching its patterns takes too long; write them in another way"
 
 
 class Misfit(Exception):
