@@ -247,10 +247,10 @@ async def test_what_goes_wrong_in_a_handler_goes_back_to_the_remote(open_bridge:
     refused = client_tool(name="get_weather", approval=refusing)(raising)
     expected = [
         (client_tool(name="get_weather")(raising), "ERROR: get_weather failed: OSError: no such city: Paris"),
-        (client_tool(name="get_weather")(hanging), "ERROR: get_weather did not finish within 0.2 seconds."),
+        (client_tool(name="get_weather")(hanging), "ERROR: get_weather did not finish within 2 seconds."),
         (refused, "ERROR: The call of get_weather was not approved, and nothing was executed."),
     ]
-    limits = Limits(handler_timeout=0.2, result_chars=1000)
+    limits = Limits(handler_timeout=2, result_chars=1000)
     async with open_bridge(weather_agent("Paris"), limits=limits) as (bridge, _):
         for tool, said in expected:
             assert (await bridge.run("weather?", client_tools=[tool])).answer == f"call_Paris={said}"
@@ -615,7 +615,7 @@ async def test_deadlines(open_bridge: Open) -> None:
 
 async def test_a_task_waiting_for_its_host_expires_too(open_bridge: Open) -> None:
     async with open_bridge(weather_agent("Paris")) as (bridge, _):
-        task = await bridge.run("weather?", client_tools=[{"name": "get_weather"}], deadline=0.5)
+        task = await bridge.run("weather?", client_tools=[{"name": "get_weather"}], deadline=3)
         assert [c.call_id for c in task.pending] == ["call_Paris"]
         while (await bridge.retrieve(task.id)).status is not TaskStatus.EXPIRED:
             await anyio.lowlevel.checkpoint()

@@ -273,7 +273,7 @@ async def test_a_task_that_expires_while_the_person_thinks_is_a_new_attempt(
     task_tool: MakeTool, remote: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "agentlin-bridge.toml"
-    config.write_text("[limits]\ntask_deadline = 1.0\n", encoding="utf-8")
+    config.write_text("[limits]\ntask_deadline = 4.0\n", encoding="utf-8")
     monkeypatch.setenv("AGENTLIN_BRIDGE_CONFIG", str(config))
     remote.plans["Ask"] = [[("call_1", "ask_user", {})]]
     agent = agent_of(task_tool(ASK), "Ask")
