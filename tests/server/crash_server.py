@@ -20,11 +20,11 @@ import anyio
 from sqlalchemy import Connection
 
 from agentlin_bridge.errors import BridgeError
-from agentlin_bridge.server import engine
 from agentlin_bridge.server.agent import Agents, Conversation, Item, OneAgent, Step, Voice, answer, tool_call
-from agentlin_bridge.server.engine import Engine
+from agentlin_bridge.server.execution import engine
+from agentlin_bridge.server.execution.engine import Engine
 from agentlin_bridge.server.process import ServeOptions, serve
-from agentlin_bridge.server.store import Store
+from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.task import TextContentItem, ToolCallItem, ToolResultItem, text_of
 
 from .agents import Simple

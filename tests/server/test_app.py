@@ -15,8 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from agentlin_bridge.server import process
 from agentlin_bridge.server.agent import Conversation, Item, answer
-from agentlin_bridge.server.app import VERSION, create_app
-from agentlin_bridge.server.store import Store
+from agentlin_bridge.server.records.store import Store
+from agentlin_bridge.server.web.app import VERSION, create_app
 
 from .agents import Scripted, eventually, weather
 from .conftest import Server, Serving
@@ -285,7 +285,7 @@ def test_a_bug_answers_500_without_a_traceback(
     def explode(*_: object) -> None:
         raise RuntimeError("inside information")
 
-    monkeypatch.setattr("agentlin_bridge.server.store.page_of", explode)
+    monkeypatch.setattr("agentlin_bridge.server.records.store.page_of", explode)
     response = server.get("tasks")
     assert response.status_code == 500
     assert response.json()["error"]["code"] == -32603

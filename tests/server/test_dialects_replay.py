@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agentlin_bridge.server.dialogue import Told, is_replay, told_in
-from agentlin_bridge.server.refusals import Refusal
-from agentlin_bridge.server.request import read_content, read_create
+from agentlin_bridge.server.protocol.dialogue import Told, is_replay, told_in
+from agentlin_bridge.server.protocol.refusals import Refusal
+from agentlin_bridge.server.protocol.request import read_content, read_create
 from agentlin_bridge.task import text_of
 
 from .agents import Scripted, result, tool_message, weather

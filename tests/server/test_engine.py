@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from agentlin_bridge.server.agent import AgentFailure, Conversation, Item, OneAgent, answer, tool_call
 from agentlin_bridge.server.process import ServeOptions, serve
-from agentlin_bridge.server.refusals import Refusal
+from agentlin_bridge.server.protocol.refusals import Refusal
 from agentlin_bridge.task import ReasoningItem
 
 from .agents import Gated, Scripted, Tooled, eventually, result, weather

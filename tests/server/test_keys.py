@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from agentlin_bridge.errors import ConfigurationError
-from agentlin_bridge.server.keys import Keys
+from agentlin_bridge.server.web.keys import Keys
 
 from .agents import Scripted, result, weather
 from .conftest import Server, Serving

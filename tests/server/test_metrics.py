@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
-from agentlin_bridge.server.store import Store
+from agentlin_bridge.server.records.store import Store
 
 from .agents import eventually
 from .conftest import Server, Serving
@@ -91,7 +91,7 @@ def test_health_tells_of_the_database(server: Server, monkeypatch: pytest.Monkey
 def test_health_does_not_wait_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     import anyio
 
-    from agentlin_bridge.server import app
+    from agentlin_bridge.server.web import app
 
     async def stuck(_: Store) -> None:
         await anyio.sleep_forever()

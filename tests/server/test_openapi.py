@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agentlin_bridge.server.app import VERSION
+from agentlin_bridge.server.web.app import VERSION
 from tests.support.postgres import Postgres
 from tests.support.processes import subprocess_environment
 

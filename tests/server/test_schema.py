@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 
 from agentlin_bridge.database import open_database
 from agentlin_bridge.errors import LedgerError
-from agentlin_bridge.server.schema import HEAD, MIGRATIONS, metadata
+from agentlin_bridge.server.records.schema import HEAD, MIGRATIONS, metadata
 
 
 def test_the_migrated_schema_is_the_one_in_the_code(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from agentlin_bridge.remote.agentlin.frames import FrameReader
-from agentlin_bridge.server import streaming
 from agentlin_bridge.server.agent import Conversation, Item, answer, tool_call
 from agentlin_bridge.server.process import GRACE, ServeOptions, serve
+from agentlin_bridge.server.web import streaming
 
 from .agents import Gated, Scripted, Tooled, eventually, result, weather
 from .conftest import Server, Serving

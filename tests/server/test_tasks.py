@@ -200,7 +200,7 @@ def test_what_could_not_be_recorded_fails(
 
     server = serving(Scripted(lambda _: [answer("hi")]))
     with monkeypatch.context() as patch:
-        patch.setattr("agentlin_bridge.server.steps.dumped", full)
+        patch.setattr("agentlin_bridge.server.execution.steps.dumped", full)
         task = server.make("a", task_id="task_1")
     assert task["status"] == "failed"
     assert "could not record" in task["error"]["message"]
@@ -217,8 +217,8 @@ def test_what_cannot_be_recorded_at_all_is_run_again(
     server = serving(Scripted(lambda _: [answer("hi")]))
     with ThreadPoolExecutor() as pool:
         with monkeypatch.context() as patch:
-            patch.setattr("agentlin_bridge.server.steps.dumped", full)
-            patch.setattr("agentlin_bridge.server.steps.fail", full)
+            patch.setattr("agentlin_bridge.server.execution.steps.dumped", full)
+            patch.setattr("agentlin_bridge.server.execution.steps.fail", full)
             made = pool.submit(server.make, "a", task_id="task_1")
             eventually(lambda: "gave up" in caplog.text)
             assert server.task("task_1")["status"] == "working"

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from agentlin_bridge.database import database_url
 from agentlin_bridge.errors import ConfigurationError
-from agentlin_bridge.server.takeover import Alone, Peers
+from agentlin_bridge.server.execution.takeover import Alone, Peers
 
 
 @asynccontextmanager
@@ -24,7 +24,7 @@ async def owning(database: str | Path) -> AsyncIterator[Peers]:
     url = database_url(database)
     if url.get_backend_name() == "postgresql":
         # psycopg is an extra, and costs a tenth of a second that only its users should pay.
-        from agentlin_bridge.server.cluster import joined  # noqa: PLC0415
+        from agentlin_bridge.server.execution.cluster import joined  # noqa: PLC0415
 
         async with joined(url) as peers:
             yield peers

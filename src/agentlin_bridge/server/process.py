@@ -23,12 +23,12 @@ from uvicorn.server import HANDLED_SIGNALS
 from agentlin_bridge.database import database_url
 from agentlin_bridge.errors import ConfigurationError, LedgerError
 from agentlin_bridge.server.agent import Agent, Agents, OneAgent
-from agentlin_bridge.server.app import VERSION, create_app
 from agentlin_bridge.server.demo_agent import DemoAgent
+from agentlin_bridge.server.execution.runs import RunOptions, Runs
 from agentlin_bridge.server.ownership import owning
-from agentlin_bridge.server.runs import RunOptions, Runs
+from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.server.state_file import remove_state, write_state
-from agentlin_bridge.server.store import Store
+from agentlin_bridge.server.web.app import VERSION, create_app
 from agentlin_bridge.server.workers import run_workers
 
 logger = logging.getLogger(__name__)

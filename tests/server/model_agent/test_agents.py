@@ -10,7 +10,7 @@ from agentlin_bridge.errors import ConfigurationError
 from agentlin_bridge.server.agent import AgentFailure
 from agentlin_bridge.server.model_agent.agents import ModelAgents, configured_agents
 from agentlin_bridge.server.model_agent.profiles import read_profiles
-from agentlin_bridge.server.refusals import Refusal
+from agentlin_bridge.server.protocol.refusals import Refusal
 from tests.server.agents import READ_FILE
 
 from .agents import MOVE, WEATHER, asked, refusal, talking

@@ -21,8 +21,8 @@ from agentlin_bridge.server.model_agent.offering import Offer, problem_of
 from agentlin_bridge.server.model_agent.overrides import Overrides, read_overrides
 from agentlin_bridge.server.model_agent.profiles import SEPARATOR, AgentProfile
 from agentlin_bridge.server.model_agent.structured import AnswerSchema
-from agentlin_bridge.server.refusals import Refusal
-from agentlin_bridge.server.request import read_tools
+from agentlin_bridge.server.protocol.refusals import Refusal
+from agentlin_bridge.server.protocol.request import read_tools
 from agentlin_bridge.task import ToolCallItem, ToolResult, ToolResultItem
 
 if TYPE_CHECKING:

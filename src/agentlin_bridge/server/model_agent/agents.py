@@ -9,7 +9,7 @@ from agentlin_bridge.errors import ConfigurationError
 from agentlin_bridge.extras import require_extra
 from agentlin_bridge.server.model_agent.overrides import Overrides, read_overrides
 from agentlin_bridge.server.model_agent.profiles import AgentProfile, profile_of_model, read_profiles
-from agentlin_bridge.server.refusals import Refusal
+from agentlin_bridge.server.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
     from agentlin_bridge.server.model_agent.agent import ModelAgent

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentlin_bridge.json_schema import schema_problem
-from agentlin_bridge.server.refusals import Refusal
+from agentlin_bridge.server.protocol.refusals import Refusal
 
 _NOT_FOR_US = frozenset({"use_responses_backend", "stream"})
 """Inference arguments of other servers' transport, which unchanged clients send."""

@@ -1,0 +1,1 @@
+"""How accepted tasks are run, told about, ended and taken over."""
