@@ -36,7 +36,7 @@ KILL_POINTS = [
     "record_step.after#2",  # the round is over, and the engine does not know yet
     "record_result.after#2",  # the last of two parallel tools
     "run.before",  # accepted, and never started
-    "run.after",  # the engine has recorded the end of the round
+    "run.after",  # the engine has recorded the end of the round, if it was told of it
     "model.begin",
     "model.end",
     "tool.begin",
@@ -179,6 +179,7 @@ def agents(journal: str) -> Agents:
 def main(database: str, port: str, journal: str, workers: str = "1") -> None:
     logging.basicConfig(level=logging.INFO)
     watch(points_of(journal))
+    engine.ENTERED_AFTER = float(os.environ.get("ENTERED_AFTER", engine.ENTERED_AFTER))
     engine.VERSION = os.environ.get("ENGINE_VERSION") or engine.VERSION
     options = ServeOptions(
         database=database, port=int(port), agents=functools.partial(agents, journal), workers=int(workers)

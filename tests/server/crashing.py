@@ -50,14 +50,18 @@ class CrashServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1/tasks"
 
-    def start(self, kill_at: str = "", version: str = "") -> None:
-        """Start it, perhaps with another version of its engine, and wait until it answers."""
+    def start(self, kill_at: str = "", version: str = "", entered_after: float = 0.0) -> None:
+        """Start it, perhaps with another version of its engine, and wait until it answers.
+
+        Args:
+            entered_after: seconds after which its rounds are entered in the engine.
+        """
         command = [sys.executable, "-m", "tests.server.crash_server", *self._arguments]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=subprocess_environment(KILL_AT=kill_at, ENGINE_VERSION=version),
+                env=subprocess_environment(KILL_AT=kill_at, ENGINE_VERSION=version, ENTERED_AFTER=str(entered_after)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -16,7 +16,7 @@ from tests.support.postgres import Postgres
 
 from .crash_server import KILL_POINTS, QUEUE_KILL_POINTS
 from .crashing import CrashServer, check_journal, drive, drive_two, read_journal
-from .test_crash import AT_ONCE, SECONDS
+from .test_crash import AT_ONCE, ENTERED, SECONDS
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_killed_at_every_point_while_another_lives(
     points = KILL_POINTS + QUEUE_KILL_POINTS
     with ThreadPoolExecutor(1) as pool:
         for number, point in enumerate(points):
-            deadly.start(kill_at=point)
+            deadly.start(kill_at=point, entered_after=ENTERED[(number + 1) % 2])
             # The first request goes to the one that dies; what is tried again goes to both in turn.
             urls = [deadly.url, survivor.url]
             if point in KILL_POINTS:
@@ -98,7 +98,7 @@ def test_two_servers_killed_at_random(
             victim = moments.choice(pair)
             victim.kill()
             kills += 1
-            victim.start()
+            victim.start(entered_after=ENTERED[kills % 2])
         for lane in lanes:
             lane.result()
     repeated = check_journal(read_journal(journal), answers)

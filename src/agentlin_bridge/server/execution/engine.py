@@ -2,8 +2,9 @@
 
 DBOS remembers which rounds are under way, and where; it runs again what a dead process left, and lets nobody run
 a round twice. Which steps of a round are done is in the server's own tables, recorded in one transaction with what
-they produced, so that it is never in doubt; the engine need not remember it a second time. This is the only module
-that knows DBOS.
+they produced, so that it is never in doubt; the engine need not remember it a second time. A round that is over
+within a moment is not entered at all: if its process dies in that moment, the task's row says that there is a round
+nobody has heard of, as it does for one that was accepted and never begun. This is the only module that knows DBOS.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +31,16 @@ from agentlin_bridge.database import BUSY_TIMEOUT_MS
 from agentlin_bridge.errors import ConfigurationError
 from agentlin_bridge.server.records.journal import Start
 
+logger = logging.getLogger(__name__)
+
 NAME = "agentlin-bridge"
 VERSION = "1"
 """Of the workflow below. A process only takes up rounds of its own version: change it with the order of steps."""
 SCHEMA = "agentlin_engine"
 """Where the engine's tables are on PostgreSQL."""
 BATCH = 500
+ENTERED_AFTER = 0.5
+"""Seconds after which a round that still runs is entered. Entering costs more than a whole round of a fast agent."""
 
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
@@ -47,14 +53,14 @@ class Work(Protocol):
         ...
 
 
-_work: Work | None = None
+_engine: Engine | None = None
 
 
 @DBOS.workflow(name="round", max_recovery_attempts=None)
 async def _round(task_id: str, attempt: int, base: int) -> None:
-    if _work is None:
+    if _engine is None:
         raise RuntimeError("the engine is not open")
-    await _work.round(Start(task_id, attempt, base))
+    await _engine.entered(Start(task_id, attempt, base))
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Engine:
         self._url = url
         self._executor = executor
         self._work = work
+        self._under_way: dict[str, anyio.Event] = {}
         self._database: Database | None = None
 
     async def open(self) -> None:
@@ -89,12 +96,12 @@ class Engine:
         Raises:
             ConfigurationError: another server runs in this process.
         """
-        global _work  # noqa: PLW0603
-        if _work is not None:
+        global _engine  # noqa: PLW0603
+        if _engine is not None:
             raise ConfigurationError(
                 "Another agentlin-bridge server runs in this process.", next_step="give each a process of its own"
             )
-        _work = self._work
+        _engine = self
         try:
             self._database = await to_thread.run_sync(_engine_database, self._url)
             config: DBOSConfig = {
@@ -120,19 +127,59 @@ class Engine:
 
     async def close(self) -> None:
         """Stop. What runs is left to the next start."""
-        global _work  # noqa: PLW0603
+        global _engine  # noqa: PLW0603
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(DBOS.destroy)
             if self._database is not None:
                 await to_thread.run_sync(self._database.dispose)
         # DBOS has put its own threads under the loop, which are gone now.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
-        _work = None
+        _engine = None
 
     async def run(self, start: Start) -> None:
-        """Run a round to its end here, unless it was run or is being run already."""
-        with SetWorkflowID(start.workflow_id):
-            await _round(start.task_id, start.attempt, start.base)
+        """Run a round to its end here, unless it is being run already."""
+        if start.workflow_id in self._under_way:
+            return
+        failure: Exception | None = None
+        with self._running(start) as over:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._enter_unless, over, start)
+                try:
+                    await self._work.round(start)
+                except Exception as error:
+                    failure = error
+                over.set()
+        if failure is not None:
+            raise failure
+
+    async def _enter_unless(self, over: anyio.Event, start: Start) -> None:
+        with anyio.move_on_after(ENTERED_AFTER):
+            await over.wait()
+            return
+        try:
+            with SetWorkflowID(start.workflow_id):
+                await _round(start.task_id, start.attempt, start.base)
+        except Exception as error:
+            # Its row still tells of it.
+            logger.warning("task %s: its round could not be entered: %s", start.task_id, type(error).__name__)
+
+    async def entered(self, start: Start) -> None:
+        """What DBOS runs: the end of a round that is under way here, or one that a dead process left."""
+        over = self._under_way.get(start.workflow_id)
+        if over is not None:
+            await over.wait()
+            return
+        with self._running(start):
+            await self._work.round(start)
+
+    @contextmanager
+    def _running(self, start: Start) -> Iterator[anyio.Event]:
+        over = self._under_way[start.workflow_id] = anyio.Event()
+        try:
+            yield over
+        finally:
+            over.set()
+            del self._under_way[start.workflow_id]
 
     async def standing(self, workflow_ids: Sequence[str]) -> dict[str, Standing]:
         """What is known of rounds; those it has never heard of are missing."""
