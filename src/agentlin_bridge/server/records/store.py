@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from agentlin_bridge.database import open_database
 from agentlin_bridge.server.protocol.request import ListQuery
+from agentlin_bridge.server.records.commits import GroupCommit
 from agentlin_bridge.server.records.listing import page_of
 from agentlin_bridge.server.records.schema import HEAD, MIGRATIONS, tasks
 from agentlin_bridge.server.records.snapshot import row_of, task_objects
@@ -33,7 +33,8 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._reader = engine.execution_options(reading=True)
-        self._writing = anyio.Semaphore(1 if engine.dialect.name == "sqlite" else CONNECTIONS)
+        self._commits = GroupCommit(engine) if engine.dialect.name == "sqlite" else None
+        self._writing = anyio.CapacityLimiter(CONNECTIONS)
         self._reading = anyio.CapacityLimiter(CONNECTIONS)
 
     @classmethod
@@ -115,15 +116,15 @@ class Store:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction that is undone if it raises."""
+        if self._commits is not None:
+            return await self._commits.write(work)
 
         def run() -> T:
             with self.engine.begin() as connection:
                 return work(connection)
 
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._writing)
-            try:
-                return await to_thread.run_sync(run)
-            except IntegrityError:
-                # Another process was first with the same id: now that it is there, it is found.
-                return await to_thread.run_sync(run)
+        try:
+            return await to_thread.run_sync(run, limiter=self._writing)
+        except IntegrityError:
+            # Another process was first with the same id: now that it is there, it is found.
+            return await to_thread.run_sync(run, limiter=self._writing)
