@@ -207,9 +207,9 @@ async def test_one_setting_takes_the_servers_own_tools_away(
 async def test_the_dialect_is_remembered(opened: Opened, upstream: Upstream) -> None:
     async with opened() as bridge:
         await bridge.run("Say hello")
-        assert dict(bridge._engine.backend.notes) == {upstream.base_url: "published"}
+        assert dict(bridge._engine.backends.default.notes) == {upstream.base_url: "published"}
     async with opened() as bridge:
-        assert dict(bridge._engine.backend.notes) == {upstream.base_url: "published"}
+        assert dict(bridge._engine.backends.default.notes) == {upstream.base_url: "published"}
 
 
 async def test_cancelling_a_durable_run_says_that_it_goes_on(opened: Opened, upstream: Upstream) -> None:
@@ -219,7 +219,7 @@ async def test_cancelling_a_durable_run_says_that_it_goes_on(opened: Opened, ups
         task = await bridge.cancel(task.id)
         assert (task.status, task.remote) == (TaskStatus.CANCELED, "kept running")
         upstream.model.release()
-        while (await bridge._engine.backend.retrieve(task.id)).status is not TaskStatus.COMPLETED:
+        while (await bridge._engine.backends.default.retrieve(task.id)).status is not TaskStatus.COMPLETED:
             await anyio.lowlevel.checkpoint()
 
 
@@ -233,7 +233,7 @@ async def test_cancelling_a_streamed_run_stops_it(opened: Opened, upstream: Upst
         assert (task.status, task.remote) == (TaskStatus.CANCELED, "stopped")
         # By the time this one has slept longer and is done, the other one would be, too.
         completed(await bridge.run("sleep 0.8"))
-        assert (await bridge._engine.backend.retrieve(task.id)).status is TaskStatus.CREATED
+        assert (await bridge._engine.backends.default.retrieve(task.id)).status is TaskStatus.CREATED
     assert len(upstream.model.of(task.id)) == 1
 
 
@@ -311,7 +311,7 @@ async def test_a_subagent_that_fails_is_not_taken_for_the_task(opened: Opened) -
 async def test_list_ends(opened: Opened, upstream: Upstream) -> None:
     async with opened() as bridge:
         tasks = await bridge.run_many(["a", "b", "c"])
-        listed = [found.id async for found in bridge._engine.backend.list()]
+        listed = [found.id async for found in bridge._engine.backends.default.list()]
     assert {task.id for task in tasks} <= set(listed)
     assert len(set(listed)) == len(listed)
 

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
 
 import anyio
 from pydantic import SecretStr
 from pydantic_core import PydanticSerializationError
 
 from agentlin_bridge.delegation.answering import as_result, edited_arguments, size_of
+from agentlin_bridge.delegation.backends import Backends
 from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
 from agentlin_bridge.delegation.engine import Engine
 from agentlin_bridge.delegation.finding import LOCAL
@@ -49,6 +50,7 @@ class TaskBridge:
 
     Args:
         backend: who runs the tasks.
+        more_backends: what agent profiles can name as their `backend` besides.
         ledger: the path of the ledger, or a ledger.
         principal: whose tasks these are; another principal's do not exist here.
         client_tools: bound by name to every task, also to those an earlier process created.
@@ -65,6 +67,7 @@ class TaskBridge:
         self,
         backend: TaskBackend,
         *,
+        more_backends: Sequence[TaskBackend] = (),
         ledger: Ledger | str | Path,
         principal: str = LOCAL,
         client_tools: Iterable[ToolLike] = (),
@@ -75,9 +78,10 @@ class TaskBridge:
     ) -> None:
         limits = limits or Limits()
         ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
-        self._engine = Engine(backend, ledger, limits, client_tools)
+        backends = Backends(backend, more_backends, agents or {})
+        self._engine = Engine(backends, ledger, limits, client_tools)
         self._user_id = user_id
-        self._origin = Origin(principal, backend, limits, user_id or principal, stream, agents or {})
+        self._origin = Origin(principal, backends, limits, user_id or principal, stream)
 
     def acting_for(self, principal: str) -> TaskBridge:
         """A bridge for another principal, which sees only that one's tasks.
@@ -129,13 +133,21 @@ class TaskBridge:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend can really do."""
-        return self._engine.backend.capabilities
+        """What the backend can really do that tasks go to by default."""
+        return self._engine.backends.default.capabilities
+
+    def capabilities_of(self, agent: str | None) -> Capabilities:
+        """What the backend of an agent profile can really do.
+
+        Raises:
+            InvalidRequestError: there is no such profile.
+        """
+        return self._engine.backends.chosen(agent)[0].capabilities
 
     @property
     def notice(self) -> str:
-        """What a host must know about the backend before it delegates; empty if nothing."""
-        return self._engine.backend.notice
+        """What a host must know about the default backend before it delegates; empty if nothing."""
+        return self._engine.backends.default.notice
 
     # Creating --------------------------------------------------------------------------------------------
 
@@ -189,6 +201,12 @@ class TaskBridge:
             raise InvalidRequestError(
                 f"Task {earlier_id} is still {earlier.status.value}; its session takes one task at a time.",
                 next_step="wait for it, or cancel it",
+            )
+        if (earlier.backend, earlier.place) != (new.backend, new.place):
+            raise InvalidRequestError(
+                f"Task {earlier_id} was given to {earlier.backend} at {earlier.place}; {new.backend} at {new.place} "
+                "knows nothing of it.",
+                next_step="name an agent of the same backend, or say in the instructions what it needs to know",
             )
         return replace(new, session_id=earlier.session_id, previous_remote_id=earlier.current.remote_id)
 
@@ -439,37 +457,37 @@ class TaskBridge:
             UnsupportedError: the backend cannot pause, or not this task.
             RemoteError: the remote could not be asked; the task goes on.
         """
-        record = await self._held(task_id, "pause", can=self.capabilities.pause)
+        record, backend = await self._held(task_id, "pause")
         if record.status is not TaskStatus.PAUSED:
             if record.current.state is not RoundState.SETTLED:
-                await self._engine.backend.pause(record.current.remote_id)
+                await backend.pause(record.current.remote_id)
             await self._engine.ledger.write(writing.pause, record.id)
             self._engine.changes.announce(record.id)
         return await self.retrieve(record.id)
 
     async def resume(self, task_id: str) -> Task:
         """Let a paused task go on. Resuming one that is not paused changes nothing. Raises like `pause`."""
-        record = await self._held(task_id, "resume", can=self.capabilities.resume)
+        record, backend = await self._held(task_id, "resume")
         if record.status is TaskStatus.PAUSED:
             if record.current.state is not RoundState.SETTLED:
-                await self._engine.backend.resume(record.current.remote_id)
+                await backend.resume(record.current.remote_id)
             await self._engine.ledger.write(writing.resume, record.id)
             self._engine.changes.announce(record.id)
         return await self.retrieve(record.id)
 
-    async def _held(self, task_id: str, verb: str, *, can: bool) -> TaskRecord:
+    async def _held(self, task_id: str, verb: Literal["pause", "resume"]) -> tuple[TaskRecord, TaskBackend]:
         record = await self._engine.load(self._origin, task_id, to_change=True)
+        backend = self._engine.backend_of(record)
         if record.status.is_terminal:
             raise InvalidRequestError(
                 f"Task {record.id} is {record.status.value}; only a task that is going on can be held.",
                 next_step="retrieve it to see how it ended",
             )
-        if not can:
+        if not getattr(backend.capabilities, verb):
             raise UnsupportedError(
-                f"The backend {self._engine.backend.name!r} cannot {verb} a task.",
-                next_step="cancel the task, or let it run",
+                f"The backend {backend.name!r} cannot {verb} a task.", next_step="cancel the task, or let it run"
             )
-        return record
+        return record, backend
 
     # Ending ----------------------------------------------------------------------------------------------
 

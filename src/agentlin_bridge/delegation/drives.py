@@ -28,14 +28,12 @@ class Drives:
     """Starts and ends the driving of tasks, inside the bridge's task group.
 
     Args:
-        driver: drives them.
         changes: told when a drive ends.
         over: called with the id of a task whose drive found it over.
     """
 
-    def __init__(self, driver: TaskDriver, changes: Changes, *, over: Callable[[str], object]) -> None:
+    def __init__(self, changes: Changes, *, over: Callable[[str], object]) -> None:
         self._over = over
-        self._driver = driver
         self._changes = changes
         self._drives: dict[str, _Drive] = {}
         self._faults: dict[str, Exception] = {}
@@ -43,7 +41,7 @@ class Drives:
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._drives
 
-    def carry_on(self, task_id: str, group: TaskGroup) -> None:
+    def carry_on(self, task_id: str, driver: TaskDriver, group: TaskGroup) -> None:
         """Have a task driven, or looked at once more if it already is."""
         drive = self._drives.get(task_id)
         if drive is not None:
@@ -51,7 +49,7 @@ class Drives:
             return
         self._drives[task_id] = _Drive()
         self._faults.pop(task_id, None)
-        group.start_soon(self._drive, task_id, self._drives[task_id])
+        group.start_soon(self._drive, task_id, driver, self._drives[task_id])
 
     def stop(self, task_id: str) -> None:
         """Ask the task's drive to end, handlers included."""
@@ -68,12 +66,12 @@ class Drives:
         """What broke the task's last drive: a fault of ours, not of the remote. Given out once."""
         return self._faults.pop(task_id, None)
 
-    async def _drive(self, task_id: str, drive: _Drive) -> None:
+    async def _drive(self, task_id: str, driver: TaskDriver, drive: _Drive) -> None:
         try:
             with drive.scope, self._changes.watching(task_id):
                 while True:
                     drive.again = False
-                    if await self._driver.drive(task_id):
+                    if await driver.drive(task_id):
                         self._over(task_id)
                         break
                     if not drive.again:

@@ -55,13 +55,14 @@ Tools = Callable[[str], Mapping[str, ClientTool]]
 
 
 class TaskDriver:
-    """Drives the tasks of one bridge; any number of them at once, each at most once.
+    """Drives the tasks that one backend has; any number of them at once, each at most once.
 
     Args:
         backend: runs the rounds.
         ledger: records them.
         limits: bounds on time, size and concurrency.
         board: told how far the rounds are.
+        handlers: how many run at once.
         tools: finds the client tools bound to a task.
         announce: called with a task's id after each change of it.
     """
@@ -73,6 +74,7 @@ class TaskDriver:
         limits: Limits,
         *,
         board: ProgressBoard,
+        handlers: anyio.CapacityLimiter,
         tools: Tools,
         announce: Callable[[str], None],
     ) -> None:
@@ -84,7 +86,7 @@ class TaskDriver:
         self._follower = RoundFollower(backend, ledger, limits, board)
         self._noted: dict[str, str] = {}
         self._executing: set[tuple[str, int, str]] = set()
-        self._handlers = anyio.CapacityLimiter(limits.concurrent_handlers)
+        self._handlers = handlers
 
     async def drive(self, task_id: str) -> bool:
         """Carry a task on until it is over or only calls without a handler remain; whether it is over."""

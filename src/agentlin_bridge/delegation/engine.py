@@ -12,6 +12,7 @@ from typing import Self
 import anyio
 from anyio.abc import TaskGroup
 
+from agentlin_bridge.delegation.backends import Backends
 from agentlin_bridge.delegation.changes import Changes
 from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
 from agentlin_bridge.delegation.drives import Drives
@@ -35,34 +36,45 @@ class Engine:
     """Carries tasks on while it is open, for one or more bridges. An async context manager.
 
     Args:
-        backend: who runs the tasks.
+        backends: who runs the tasks.
         ledger: where they are on record.
         limits: bounds on time, size and concurrency.
         client_tools: bound by name to every task.
     """
 
     def __init__(
-        self, backend: TaskBackend, ledger: Ledger, limits: Limits, client_tools: Iterable[ToolLike] = ()
+        self, backends: Backends, ledger: Ledger, limits: Limits, client_tools: Iterable[ToolLike] = ()
     ) -> None:
-        self.backend = backend
+        self.backends = backends
         self.ledger = ledger
         self.limits = limits
         self.changes = Changes(ledger)
-        self.board = ProgressBoard(backend, ledger, self.changes.announce)
+        self.board = ProgressBoard(backends, ledger, self.changes.announce)
         self._tools = as_client_tools(client_tools)
         self._bound: dict[str, Mapping[str, ClientTool]] = {}
-        self._driver = TaskDriver(
-            backend, ledger, limits, board=self.board, tools=self._tools_of, announce=self.changes.announce
-        )
-        self.drives = Drives(self._driver, self.changes, over=self._let_go)
+        handlers = anyio.CapacityLimiter(limits.concurrent_handlers)
+        self._drivers = {
+            backend.name: TaskDriver(
+                backend,
+                ledger,
+                limits,
+                board=self.board,
+                handlers=handlers,
+                tools=self._tools_of,
+                announce=self.changes.announce,
+            )
+            for backend in backends
+        }
+        self.drives = Drives(self.changes, over=self._let_go)
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.ledger)
-            self.backend.recall(await self.ledger.read(reading.notes_of, self.backend.name))
-            await stack.enter_async_context(self.backend)
+            for backend in self.backends:
+                backend.recall(await self.ledger.read(reading.notes_of, backend.name))
+            await stack.enter_async_context(self.backends)
             self._stack = stack.pop_all()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
@@ -94,10 +106,10 @@ class Engine:
 
     def carry_on(self, record: TaskRecord, tools: Mapping[str, ClientTool] | None = None) -> None:
         """Have the task driven here with these tools, unless it is over, or some other place's."""
-        if not record.status.is_terminal and self._is_at_home(record):
+        if not record.status.is_terminal and self.backends.having(record) is not None:
             if tools:
                 self._bound[record.id] = {**self._bound.get(record.id, {}), **tools}
-            self.drives.carry_on(record.id, self.open_group())
+            self.drives.carry_on(record.id, self._drivers[record.backend], self.open_group())
 
     async def load(self, origin: Origin, task_id: str, *, deleted: bool = False, to_change: bool = False) -> TaskRecord:
         """The record of a task of the origin's principal; one that is out of time is ended.
@@ -113,15 +125,27 @@ class Engine:
             InvalidRequestError: it shall be changed, and was given to another remote than this engine's.
         """
         record = await find(self.ledger, origin, task_id, deleted=deleted)
-        if to_change and not self._is_at_home(record):
-            raise InvalidRequestError(
-                f"Task {record.id} was given to {record.backend} at {record.place}, and this bridge is set up for "
-                f"{self.backend.name} at {self.backend.place}.",
-                next_step="use a bridge with the settings the task was created with",
-            )
+        if to_change:
+            self.backend_of(record)
         if not record.status.is_terminal and time.time() >= record.deadline_at:
             self.carry_on(record)
         return record
+
+    def backend_of(self, record: TaskRecord) -> TaskBackend:
+        """The backend that has a task.
+
+        Raises:
+            InvalidRequestError: it was given to another remote than this engine's.
+        """
+        backend = self.backends.having(record)
+        if backend is None:
+            here = ", ".join(f"{backend.name} at {backend.place}" for backend in self.backends)
+            raise InvalidRequestError(
+                f"Task {record.id} was given to {record.backend} at {record.place}, and this bridge is set up for "
+                f"{here}.",
+                next_step="use a bridge with the settings the task was created with",
+            )
+        return backend
 
     async def view(self, record: TaskRecord) -> Task:
         """The task as a host sees it, given what this process works on."""
@@ -142,13 +166,13 @@ class Engine:
             # Between two rounds nothing runs.
             await self.ledger.write(writing.record_outcome, record.id, "stopped")
             return
-        await self._driver.stop_remote(record)
+        await self._drivers[record.backend].stop_remote(record)
 
     async def delete_remote(self, record: TaskRecord) -> None:
         """Delete all remote tasks of a task, and record what that did."""
         for round_ in record.rounds:
             try:
-                outcome = await self.backend.delete(round_.remote_id)
+                outcome = await self.backend_of(record).delete(round_.remote_id)
             except RemoteNotFound:
                 outcome = "stopped"
             except RemoteError as error:
@@ -167,16 +191,13 @@ class Engine:
     def _tools_of(self, task_id: str) -> Mapping[str, ClientTool]:
         return {**self._tools, **self._bound.get(task_id, {})}
 
-    def _is_at_home(self, record: TaskRecord) -> bool:
-        return (record.backend, record.place) == (self.backend.name, self.backend.place)
-
     async def _abandoned(self, record: TaskRecord) -> set[str]:
         """The started calls of the current round that nobody works on any more."""
         found = set()
         for call in record.current.calls if record.rounds else ():
             if call.state is CallState.STARTED and call.owner is not None:
                 if call.owner == self.ledger.instance:
-                    works = self._driver.is_executing(record.id, record.current.seq, call.call_id)
+                    works = self._drivers[record.backend].is_executing(record.id, record.current.seq, call.call_id)
                 else:
                     works = await self.ledger.is_alive(call.owner)
                 if not works:

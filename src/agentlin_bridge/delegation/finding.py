@@ -10,6 +10,8 @@ from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import NewTask, TaskRecord
 from agentlin_bridge.delegation.requests import Origin
 from agentlin_bridge.errors import RemoteError, RemoteNotFound, TaskNotFound
+from agentlin_bridge.remote.backend import TaskBackend
+from agentlin_bridge.task import TaskObject
 
 LOCAL = "local"
 """The principal of a bridge that serves nobody else, and so may adopt what it finds remotely."""
@@ -23,7 +25,7 @@ async def find(ledger: Ledger, origin: Origin, task_id: str, *, deleted: bool = 
 
     Args:
         ledger: where to look first.
-        origin: whose task it has to be, and the backend to ask.
+        origin: whose task it has to be, and the backends to ask.
         task_id: our id, or that of any of its remote tasks.
         deleted: whether a tombstone counts.
 
@@ -45,22 +47,34 @@ async def _of_remote_id(ledger: Ledger, remote_id: str) -> TaskRecord | None:
 
 
 async def _adopted(ledger: Ledger, origin: Origin, task_id: str) -> TaskRecord | None:
-    try:
-        remote = await origin.backend.retrieve(task_id)
-    except RemoteNotFound:
+    unasked: RemoteError | None = None
+    for backend in origin.backends:
+        try:
+            remote = await backend.retrieve(task_id)
+        except RemoteNotFound:
+            continue
+        except RemoteError as error:
+            unasked = unasked or error
+        else:
+            return await _adopt(ledger, origin, backend, task_id, remote)
+    if unasked is None:
         return None
-    except RemoteError as error:
-        raise TaskNotFound(
-            f"There is no task {task_id!r} in the ledger, and the remote could not be asked: {error.message}",
-            next_step=error.next_step,
-        ) from error
+    raise TaskNotFound(
+        f"There is no task {task_id!r} in the ledger, and the remote could not be asked: {unasked.message}",
+        next_step=unasked.next_step,
+    ) from unasked
+
+
+async def _adopt(
+    ledger: Ledger, origin: Origin, backend: TaskBackend, task_id: str, remote: TaskObject
+) -> TaskRecord | None:
     new = NewTask(
         id=task_id,
         principal=origin.principal,
         request_id=None,
         fingerprint="",
-        backend=origin.backend.name,
-        place=origin.backend.place,
+        backend=backend.name,
+        place=backend.place,
         agent=None,
         continue_task=None,
         previous_remote_id=remote.previous_task_id,

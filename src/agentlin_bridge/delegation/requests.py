@@ -7,12 +7,13 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, TypedDict
 
 from pydantic import TypeAdapter
 
+from agentlin_bridge.delegation.backends import Backends
 from agentlin_bridge.delegation.client_tools import ClientTool, ToolLike, as_client_tools
 from agentlin_bridge.delegation.ledger.records import NewTask
 from agentlin_bridge.delegation.limits import Limits
@@ -79,11 +80,10 @@ class Origin:
     """What the bridge adds to a request."""
 
     principal: str
-    backend: TaskBackend
+    backends: Backends
     limits: Limits
     user_id: str
     stream: bool = False
-    agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def new_id(prefix: str) -> str:
@@ -100,22 +100,24 @@ def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, Cl
     if not isinstance(request.instructions, str) or not request.instructions.strip():
         raise InvalidRequestError("The instructions are empty.", next_step="say what the agent shall do")
     tools = as_client_tools(request.client_tools)
-    if tools and not origin.backend.capabilities.client_tools:
-        raise InvalidRequestError(
-            f"The backend {origin.backend.name!r} cannot call client tools.", next_step="leave them out"
-        )
-    options = {**_profile(request.agent, origin), **(request.options or {})}
-    origin.backend.check_options(options)
+    backend, profile = origin.backends.chosen(request.agent)
+    _check_possible(request, backend, tools)
+    options = {**profile, **(request.options or {})}
+    backend.check_options(options)
     if request.output_schema is not None and (problem := schema_problem(request.output_schema)):
         raise InvalidRequestError(f"The output_schema is no valid JSON Schema: {problem}.", next_step="correct it")
     content = [TextContentItem(text=request.instructions), *_attachments(request.attachments)]
+    if not backend.capabilities.files and any(item.type != "text" for item in content):
+        raise InvalidRequestError(
+            f"The backend {backend.name!r} takes no attachments but text.", next_step="give their content as text"
+        )
     new = NewTask(
         id=new_id("task"),
         principal=origin.principal,
         request_id=request.request_id,
         fingerprint="",
-        backend=origin.backend.name,
-        place=origin.backend.place,
+        backend=backend.name,
+        place=backend.place,
         agent=request.agent,
         continue_task=request.continue_task,
         previous_remote_id=None,
@@ -126,15 +128,20 @@ def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, Cl
         metadata=as_json("metadata", request.metadata or {}),
         session_id=new_id("sess"),
         user_id=origin.user_id,
-        stream=_stream(request, origin),
+        stream=(origin.stream if request.stream is None else request.stream) and backend.capabilities.stream,
         deadline_at=time.time() + _seconds(request.deadline, origin.limits),
     )
     return _with_fingerprint(new, request), tools
 
 
-def _stream(request: TaskRequest, origin: Origin) -> bool:
-    wanted = origin.stream if request.stream is None else request.stream
-    return wanted and origin.backend.capabilities.stream
+def _check_possible(request: TaskRequest, backend: TaskBackend, tools: Mapping[str, ClientTool]) -> None:
+    if tools and not backend.capabilities.client_tools:
+        raise InvalidRequestError(f"The backend {backend.name!r} cannot call client tools.", next_step="leave them out")
+    if request.continue_task is not None and not backend.capabilities.sessions:
+        raise InvalidRequestError(
+            f"The backend {backend.name!r} knows nothing of earlier tasks.",
+            next_step="leave continue_task out, and say in the instructions what the agent needs to know",
+        )
 
 
 def _with_fingerprint(new: NewTask, request: TaskRequest) -> NewTask:
@@ -149,18 +156,6 @@ def _with_fingerprint(new: NewTask, request: TaskRequest) -> NewTask:
             f"The request holds text that is not Unicode ({error.reason}).", next_step="correct the text"
         ) from error
     return replace(new, fingerprint=hashlib.sha256(said).hexdigest())
-
-
-def _profile(agent: str | None, origin: Origin) -> Mapping[str, Any]:
-    if agent is None:
-        return {}
-    if agent not in origin.agents:
-        known = ", ".join(sorted(origin.agents)) or "none are configured"
-        raise InvalidRequestError(
-            f"There is no agent profile {agent!r} (known: {known}).",
-            next_step="leave `agent` out, or add the profile to the configuration file under [agents]",
-        )
-    return origin.agents[agent]
 
 
 def _attachments(given: Sequence[Attachment]) -> list[Any]:

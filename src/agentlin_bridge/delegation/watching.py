@@ -9,13 +9,14 @@ from contextlib import contextmanager
 
 import anyio
 
+from agentlin_bridge.delegation.backends import Backends
 from agentlin_bridge.delegation.ledger import reading
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import RoundState
 from agentlin_bridge.errors import BridgeError, RemoteNotFound
 from agentlin_bridge.events import AgentTaskEvent, Progress, advance
 from agentlin_bridge.events.progress import progress_of
-from agentlin_bridge.remote.backend import Listener, TaskBackend
+from agentlin_bridge.remote.backend import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +28,13 @@ class ProgressBoard:
     """Keeps the progress of the running rounds.
 
     Args:
-        backend: asked about watched tasks that are not streamed.
+        backends: asked about watched tasks that are not streamed.
         ledger: says which remote task that is.
         announce: called with a task's id when its progress changed.
     """
 
-    def __init__(self, backend: TaskBackend, ledger: Ledger, announce: Callable[[str], None]) -> None:
-        self._backend = backend
+    def __init__(self, backends: Backends, ledger: Ledger, announce: Callable[[str], None]) -> None:
+        self._backends = backends
         self._ledger = ledger
         self._announce = announce
         self._progress: dict[str, Progress] = {}
@@ -95,7 +96,8 @@ class ProgressBoard:
         task = await self._ledger.read(reading.load, task_id)
         if task is None or task.stream or task.status.is_terminal or task.current.state is RoundState.SETTLED:
             return
-        self._set(task_id, progress_of(await self._backend.retrieve(task.current.remote_id)))
+        if (backend := self._backends.having(task)) is not None:
+            self._set(task_id, progress_of(await backend.retrieve(task.current.remote_id)))
 
     def _set(self, task_id: str, progress: Progress) -> None:
         if progress != self._progress.get(task_id):

@@ -86,9 +86,16 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What really works on this backend, not what its API declares."""
+    """What really works on this backend, not what its API declares.
+
+    Attributes:
+        sessions: whether a task can go on with another one's conversation.
+        files: whether attachments can be anything but text.
+    """
 
     client_tools: bool = True
+    sessions: bool = True
+    files: bool = True
     cancel: bool = True
     delete: bool = True
     stream: bool = False
@@ -150,7 +157,8 @@ class TaskBackend(Protocol):
 
         Raises:
             RemoteUnavailable: nothing was sent.
-            ReplyLost: it may be running; look it up.
+            ReplyLost: it may be running; look it up, and send it again if it is not there.
+            RemoteError: it was refused; or nobody can find out whether it runs, and it must not be sent again.
         """
         ...
 

@@ -32,7 +32,7 @@ def read_file(path: str) -> str:
 def pausing(*, principal: str) -> TaskBridge:
     """A bridge that offers to hold tasks; one that waits for its host is held without the backend's doing."""
     bridge = TaskBridge.from_env(principal=principal)
-    backend: Any = bridge._engine.backend
+    backend: Any = bridge._engine.backends.default
     backend.capabilities = replace(backend.capabilities, pause=True, resume=True)
     return bridge
 
