@@ -68,6 +68,11 @@ class Points:
         self._passed: dict[str, int] = {}
         self._deadly = os.environ.get("KILL_AT", "")
 
+    async def opened(self) -> None:
+        """Wait until the test opens the gate."""
+        while not self.gate.exists():  # noqa: ASYNC110  another process makes the file
+            await anyio.sleep(0.01)
+
     def note(self, **line: Any) -> None:
         with self._journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**line, "pid": os.getpid()}) + "\n")
@@ -110,10 +115,13 @@ class Countdown(Simple):
 
     async def _hold(self, key: str) -> Step:
         try:
-            while not self._points.gate.exists():  # noqa: ASYNC110  another process makes the file
-                await anyio.sleep(0.01)
+            await self._points.opened()
         except BaseException:
             self._points.note(what="stopped", key=key)
+            if key.startswith("hold-slow"):
+                with anyio.CancelScope(shield=True):
+                    await self._points.opened()
+                    self._points.note(what="left", key=key)
             raise
         self._points.note(what="end", key=key)
         return Step((answer(f"{key} done"),))

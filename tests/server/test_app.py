@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from functools import partial
 from typing import Any
 
 import httpx
@@ -13,12 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
-from agentlin_bridge.server import process
-from agentlin_bridge.server.agent import Conversation, Item, answer
+from agentlin_bridge.server.agent import Conversation
 from agentlin_bridge.server.records.store import Store
-from agentlin_bridge.server.web.app import VERSION, create_app
+from agentlin_bridge.server.web.app import VERSION
 
-from .agents import Scripted, eventually, weather
+from .agents import Scripted, eventually
 from .conftest import Server, Serving
 
 
@@ -225,32 +223,6 @@ def test_a_body_that_breaks_off_is_no_request(server: Server) -> None:
         while connection.recv(4096):
             pass
     assert server.get("tasks").json()["result"] == []
-
-
-def test_a_page_is_bounded_in_bytes(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    def long(_: Conversation) -> list[Item]:
-        return [answer("x" * 1000)]
-
-    monkeypatch.setattr(process, "create_app", partial(create_app, max_page=8000))
-    server = serving(Scripted(long))
-    made = [server.make("go", task_id=f"task_{number}")["id"] for number in range(7)][::-1]
-    pages = [server.get("tasks").json()]
-    assert 1 < len(pages[0]["result"]) < 7
-    assert pages[0]["has_more"]
-    while pages[-1]["has_more"]:
-        pages.append(server.get("tasks", params={"starting_after": pages[-1]["result"][-1]["id"]}).json())
-    assert [task["id"] for page in pages for task in page["result"]] == made
-    back = server.get("tasks", params={"ending_before": made[-1]}).json()
-    assert [task["id"] for task in back["result"]] == made[-1 - len(back["result"]) : -1]
-    assert back["has_more"]
-
-
-def test_one_task_is_on_a_page_however_large(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "create_app", partial(create_app, max_page=1))
-    server = serving(Scripted(weather))
-    made = [server.make("Paris", task_id=f"task_{number}")["id"] for number in range(2)]
-    page = server.get("tasks").json()
-    assert ([task["id"] for task in page["result"]], page["has_more"]) == (made[1:], True)
 
 
 def test_unknown_routes_and_methods_answer_in_json(server: Server) -> None:

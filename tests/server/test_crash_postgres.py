@@ -78,7 +78,6 @@ def test_two_servers_killed_at_random(
     pair: tuple[CrashServer, CrashServer], journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moments = random.Random(11)
-    until = time.monotonic() + SECONDS
     answers: dict[str, str] = {}
     kills = 0
 
@@ -91,6 +90,7 @@ def test_two_servers_killed_at_random(
 
     for server in pair:
         server.start()
+    until = time.monotonic() + SECONDS
     with ThreadPoolExecutor(AT_ONCE) as pool:
         lanes = [pool.submit(keep_driving, lane) for lane in range(AT_ONCE)]
         while time.monotonic() < until:

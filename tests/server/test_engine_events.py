@@ -13,6 +13,7 @@ import pytest
 from anyio import to_thread
 
 from agentlin_bridge.server.agent import Conversation, Item, answer, tool_call
+from agentlin_bridge.server.execution import feed
 
 from .agents import Gated, Scripted, Tooled, eventually, result, weather
 from .conftest import Server, Serving
@@ -177,6 +178,100 @@ def test_a_stream_ends_when_its_task_is_deleted(serving: Serving, pool: ThreadPo
     listener.result(20)
     assert types(heard)[:2] == ["created", "working"]
     agent.gate.set()
+
+
+def test_what_was_told_first_is_told_again_as_it_was(serving: Serving) -> None:
+    server = serving(Tooled(weather))
+    body = {"user_message_content": "Paris", "session_id": "s", "task_id": "task_1", "stream": True}
+    live = told_in(server.post("tasks", json={**body, "metadata": {"mine": 1}}))
+    asked = server.task("task_1")
+    assert asked["usage"]["input_tokens"] == 3
+    server.make([], session_id="s", thought_messages=[result(asked["input_required_call_ids"][0], "sun")])
+    again = listen(server, "task_1")
+    assert again[0] == live[0]
+    assert again[0]["task"]["metadata"] == {"mine": 1}
+    assert set(again[0]["task"]["usage"].values()) == {0}
+
+
+def test_every_rest_is_told_again_as_it_was(serving: Serving, pool: ThreadPoolExecutor) -> None:
+    agent = Gated()
+    server = serving(agent)
+    pool.submit(server.make, "a", task_id="task_1")
+    assert agent.entered.wait(10)
+    server.post("tasks/task_1/pause")
+    agent.gate.set()
+    eventually(lambda: bool(server.task("task_1").get("output")))
+    server.post("tasks/task_1/resume")
+    eventually(lambda: server.task("task_1")["status"] == "completed")
+    told = {event["type"]: event["task"] for event in listen(server, "task_1") if "task" in event}
+    assert {kind: task["status"] for kind, task in told.items()} == {
+        "task.created": "created",
+        "task.paused": "paused",
+        "task.completed": "completed",
+    }
+    assert [len(task.get("output", [])) for task in told.values()] == [0, 0, 1]
+
+
+def test_a_waiting_task_that_was_dropped_is_told_again_as_it_waited(server: Server) -> None:
+    asked = server.make("Paris", session_id="s")
+    server.make("Rome", session_id="s")
+    waited = listen(server, asked["id"])[3]
+    assert waited["task"] == asked
+    assert waited["input_required_call_ids"] == asked["input_required_call_ids"]
+
+
+def told_in(response: httpx.Response) -> list[dict[str, Any]]:
+    events, number = [], 0
+    for line in response.text.splitlines():
+        if line.startswith("id: "):
+            number = int(line[4:])
+        elif line.startswith("data: "):
+            events.append({**json.loads(line[6:])["result"], "number": number})
+    return events
+
+
+def test_who_creates_a_task_hears_a_model_that_speaks_at_once(serving: Serving, pool: ThreadPoolExecutor) -> None:
+    server = serving(Tooled(lambda _: [answer("".join(PIECES))], says=PIECES))
+
+    def create(number: int) -> list[dict[str, Any]]:
+        body = {"user_message_content": "go", "task_id": f"task_{number}", "stream": True}
+        return told_in(httpx.post(f"{server.url}/tasks", json=body, timeout=20))
+
+    for heard in pool.map(create, range(20)):
+        assert types(heard)[:2] == ["created", "working"]
+        assert "".join(event["delta"] for event in heard if event["type"] == "task.text.delta") == "".join(PIECES)
+        assert types(heard)[-2:] == ["output_item.done", "completed"]
+        numbers = [event["number"] for event in heard]
+        assert numbers == sorted(numbers)
+
+
+def test_a_task_that_is_created_again_is_streamed_from_its_beginning(serving: Serving) -> None:
+    server = serving(Scripted(weather))
+    body = {"user_message_content": "Paris", "session_id": "s", "task_id": "task_1", "stream": True}
+    first = told_in(server.post("tasks", json=body))
+    assert told_in(server.post("tasks", json=body)) == first
+    call_id = server.task("task_1")["input_required_call_ids"][0]
+    results = {"session_id": "s", "thought_messages": [result(call_id, "sun")], "stream": True}
+    second = told_in(server.post("tasks", json={**results, "task_id": "task_2"}))
+    repeated = told_in(server.post("tasks", json={**results, "task_id": "task_3"}))
+    assert types(second) == ["created", "working", "output_item.done", "completed"]
+    assert repeated == second, "of the task that has the results"
+
+
+def test_who_lags_behind_a_fast_model_misses_only_pieces(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "KEPT", 8)
+    server = serving(Tooled(lambda _: [answer("".join(PIECES))], says=PIECES))
+    body = {"user_message_content": "go", "task_id": "task_1", "stream": True}
+    heard = told_in(server.post("tasks", json=body))
+    assert [kind for kind in types(heard) if "delta" not in kind and "added" not in kind] == [
+        "created",
+        "working",
+        "output_item.done",
+        "completed",
+    ]
+    pieces = [event for event in heard if event["type"] == "task.text.delta"]
+    assert len(pieces) < len(PIECES)
+    assert "".join(PIECES).endswith("".join(event["delta"] for event in pieces))
 
 
 def test_a_partial_delivery_is_told_at_once(server: Server) -> None:

@@ -117,21 +117,28 @@ def test_the_session_of_another_is_as_if_it_did_not_exist(ann: Server, bob: Serv
     assert without_ids(refused) == without_ids(nowhere)
     other = bob.make("Rome", session_id="s")
     assert other["status"] == "input-required"
-    assert other["session_id"] != "s"
     assert ann.task("task_1")["status"] == "input-required", "a message of bob's drops no call of ann's"
-    again = bob.make("Oslo", session_id="s")
-    assert again["session_id"] == other["session_id"]
+    bob.make("Oslo", session_id="s")
     assert bob.task(other["id"])["status"] == "canceled", "but one of his own"
     done = ann.make([], session_id="s", thought_messages=[result(call_id, "sun")])
     assert done["output"][0]["content"] == "sun"
-    assert ids(shared, session_id="s") == [done["id"], "task_1"]
+    assert ids(ann, session_id="s") == [done["id"], "task_1"]
+    assert ids(shared, session_id=shared.task("task_1")["session_id"]) == [done["id"], "task_1"]
+    assert ids(shared, session_id="s") == []
 
 
 def test_a_taken_id_is_a_conflict_whoever_has_it(ann: Server, bob: Server) -> None:
     body = {"user_message_content": "Paris", "task_id": "task_1", "session_id": "s"}
     assert ann.post("tasks", json=body).status_code == 200
-    assert bob.post("tasks", json=body).status_code == 409
+    bob.make("Paris", task_id="task_2")
+    theirs = bob.post("tasks", json=body)
+    own = bob.post("tasks", json={**body, "task_id": "task_2"})
+    assert theirs.status_code == own.status_code == 409
+    assert without_ids(theirs) == without_ids(own), "it does not tell whose it is"
     assert ann.post("tasks", json=body).status_code == 200
+    assert ids(bob) == ["task_2"]
+    assert ann.delete("tasks/task_1").status_code == 200
+    assert without_ids(bob.post("tasks", json=body)) == without_ids(own), "nor that it was deleted"
 
 
 def test_the_key_without_a_user_sees_all(ann: Server, shared: Server) -> None:

@@ -50,7 +50,7 @@ def test_it_has_every_route(server: Server) -> None:
         assert server.request(method, url).status_code not in {405, 501}
         assert server.request("PATCH", url).status_code == 405
     assert ("/v1/tasks/{task_id}/events", "GET") in described
-    assert len(described) == 12
+    assert len(described) == 13
     names = [operation["operationId"] for methods in found["paths"].values() for operation in methods.values()]
     assert len(set(names)) == len(names)
 

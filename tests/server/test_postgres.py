@@ -14,6 +14,7 @@ import httpx
 import psycopg
 import pytest
 
+from agentlin_bridge.server.execution.cluster import NAMES
 from tests.support.postgres import Postgres
 from tests.support.processes import wait_until_gone
 
@@ -58,6 +59,11 @@ class Both:
 
     def do(self, server: CrashServer, task_id: str, verb: str) -> httpx.Response:
         return self._client.post(f"{server.url}/{task_id}/{verb}")
+
+    def end(self, server: CrashServer, task_id: str, how: str) -> int:
+        if how == "delete":
+            return self._client.delete(f"{server.url}/{task_id}").status_code
+        return self.do(server, task_id, how).status_code
 
     def noted(self, what: str, key: str) -> bool:
         return any((line["what"], line.get("key")) == (what, key) for line in read_journal(self.journal))
@@ -113,22 +119,116 @@ def test_what_one_runs_another_pauses_and_goes_on_with(both: Both, pool: ThreadP
     assert sum(line["what"] == "begin" for line in read_journal(both.journal)) == 1
 
 
+def test_a_step_goes_on_when_another_server_pauses_and_resumes_it(both: Both, pool: ThreadPoolExecutor) -> None:
+    made = pool.submit(both.make, both.one, "hold-1")
+    eventually(lambda: both.noted("begin", "hold-1"))
+    assert both.do(both.other, "hold-1", "pause").json()["status"] == "paused"
+    assert made.result(20)["status"] == "paused"
+    assert both.do(both.other, "hold-1", "resume").json()["status"] == "working"
+    both.open_gate()
+    eventually(lambda: both.ask(both.other, "hold-1")["status"] == "completed")
+    assert [line["what"] for line in read_journal(both.journal)] == ["begin", "end"]
+
+
+def test_a_paused_task_whose_server_died_is_resumed_elsewhere(both: Both, pool: ThreadPoolExecutor) -> None:
+    pool.submit(both.make, both.one, "hold-1")
+    eventually(lambda: both.noted("begin", "hold-1"))
+    assert both.do(both.other, "hold-1", "pause").json()["status"] == "paused"
+    both.one.kill()
+    both.open_gate()
+    assert both.do(both.other, "hold-1", "resume").status_code == 200
+    eventually(lambda: both.ask(both.other, "hold-1")["status"] == "completed", 20)
+    both.one.start()
+
+
+def test_a_paused_task_is_resumed_elsewhere_though_its_server_was_started_again(
+    both: Both, pool: ThreadPoolExecutor
+) -> None:
+    pool.submit(both.make, both.one, "hold-1")
+    eventually(lambda: both.noted("begin", "hold-1"))
+    assert both.do(both.one, "hold-1", "pause").json()["status"] == "paused"
+    both.one.kill()
+    both.one.start()
+    both.open_gate()
+    assert both.do(both.other, "hold-1", "resume").status_code == 200
+    eventually(lambda: both.ask(both.other, "hold-1")["status"] == "completed", 20)
+    assert [line["what"] for line in read_journal(both.journal)] == ["begin", "begin", "end"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "delete"])
+def test_the_next_task_waits_until_the_server_of_an_ended_one_has_left_it(
+    both: Both, pool: ThreadPoolExecutor, how: str
+) -> None:
+    pool.submit(both.make, both.one, "hold-slow", "s")
+    eventually(lambda: both.noted("begin", "hold-slow"))
+    assert both.end(both.other, "hold-slow", how) == 200
+    eventually(lambda: both.noted("stopped", "hold-slow"))
+    made = pool.submit(both.make, both.other, "q-2", "s")
+    eventually(lambda: both.ask(both.other, "q-2").get("status") == "queued")
+    both.open_gate()
+    assert made.result(20)["status"] == "completed"
+    order = [(line["what"], line["key"]) for line in read_journal(both.journal)]
+    assert order.index(("left", "hold-slow")) < order.index(("begin", "q-2"))
+
+
+def test_the_next_task_need_not_wait_for_a_server_that_died(both: Both, pool: ThreadPoolExecutor) -> None:
+    pool.submit(both.make, both.one, "hold-slow", "s")
+    eventually(lambda: both.noted("begin", "hold-slow"))
+    assert both.end(both.other, "hold-slow", "cancel") == 200
+    eventually(lambda: both.noted("stopped", "hold-slow"))
+    made = pool.submit(both.make, both.other, "q-2", "s")
+    eventually(lambda: both.ask(both.other, "q-2").get("status") == "queued")
+    both.one.kill()
+    assert made.result(20)["status"] == "completed"
+    both.one.start()
+
+
+def test_a_stream_ends_when_another_server_deletes_its_task(both: Both, pool: ThreadPoolExecutor) -> None:
+    pool.submit(both.make, both.one, "hold-1")
+    eventually(lambda: both.noted("begin", "hold-1"))
+    heard: list[str] = []
+    listener = pool.submit(_listen, both.other, "hold-1", heard)
+    eventually(lambda: len(heard) == 2)
+    assert both.end(both.one, "hold-1", "delete") == 200
+    listener.result(20)
+    assert heard[:2] == ["task.created", "task.working"]
+
+
 def test_what_one_runs_another_tells_of(both: Both, pool: ThreadPoolExecutor) -> None:
     pool.submit(both.make, both.one, "hold-1")
     eventually(lambda: both.noted("begin", "hold-1"))
     heard: list[str] = []
-
-    def listen() -> None:
-        with httpx.stream("GET", f"{both.other.url}/hold-1/events", timeout=30) as response:
-            for line in response.iter_lines():
-                if line.startswith("data: "):
-                    heard.append(json.loads(line[6:])["result"]["type"])  # noqa: PERF401
-
-    listener = pool.submit(listen)
+    listener = pool.submit(_listen, both.other, "hold-1", heard)
     eventually(lambda: len(heard) == 2)
     both.open_gate()
     listener.result(20)
     assert heard == ["task.created", "task.working", "task.output_item.done", "task.completed"]
+
+
+def _listen(server: CrashServer, task_id: str, heard: list[str]) -> None:
+    with httpx.stream("GET", f"{server.url}/{task_id}/events", timeout=30) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                heard.append(json.loads(line[6:])["result"]["type"])  # noqa: PERF401
+
+
+def test_a_server_that_can_no_longer_decide_leaves_and_says_why(database: str, journal: Path) -> None:
+    with CrashServer(database, journal) as server:
+        server.start()
+        with psycopg.connect(database, autocommit=True) as connection:
+            names = connection.execute(
+                "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = %s", (NAMES,)
+            )
+            (guard,) = [pid for (pid,) in names]
+            ended = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid NOT IN (pg_backend_pid(), %s) "
+                "AND (query LIKE '%%pg_advisory%%' OR query LIKE '%%pg_locks%%')",
+                (guard,),
+            )
+            assert ended.fetchall() == [(True,)]
+        assert server.wait_for_end() == 1
+        assert "claim on the tasks" in server.log()
 
 
 def test_a_server_that_loses_the_database_leaves_and_says_why(database: str, journal: Path) -> None:

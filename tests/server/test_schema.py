@@ -82,3 +82,50 @@ def test_the_tables_of_an_older_version_keep_their_tasks(tmp_path: Path) -> None
         ("part", 3, "input-required", 0),
     ]
     assert told == {"asked": 3, "done": 3, "new": 1, "part": 3}
+
+
+def test_what_an_older_version_left_is_put_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    open_database(path, migrations=MIGRATIONS, head="0002").dispose()
+    rows = [
+        ("whole", "input-required", "rest", "whole"),
+        ("rest", "completed", None, "whole"),
+        ("cut", "input-required", "gone", "cut"),
+        ("broken", "failed", "gone", "broken"),
+        ("held", "paused", None, "held"),
+    ]
+    large = {
+        "id": "old",
+        "object": "task",
+        "status": "completed",
+        "output": [{"type": "message", "content": "x" * 20_000}],
+    }
+    with sqlite3.connect(path) as connection:
+        connection.executemany(
+            "INSERT INTO tasks (id, session_id, user_id, turn_id, status, created_at, fingerprint, request, tool_calls,"
+            " told, executor, continued_by) VALUES (?, 's', 'u', ?, ?, 7, '', '{}', 0, 2, 'server', ?)",
+            [(task_id, turn, status, later) for task_id, status, later, turn in rows],
+        )
+        connection.executemany(
+            "INSERT INTO tombstones (id, user_id, deleted_at, answer) VALUES (?, 'u', 7, ?)",
+            [("old", json.dumps(large)), ("small", json.dumps({"id": "small", "output": []}))],
+        )
+    connection.close()
+    open_database(path, migrations=MIGRATIONS, head=HEAD).dispose()
+    with sqlite3.connect(path) as connection:
+        found = connection.execute("SELECT id, status, continued_by, executor, told FROM tasks ORDER BY seq").fetchall()
+        ends = connection.execute("SELECT task_id, number, status FROM events").fetchall()
+        graves = dict(connection.execute("SELECT id, answer FROM tombstones"))
+        why = connection.execute("SELECT error FROM tasks WHERE id = 'cut' AND finished_at IS NOT NULL").fetchone()
+    connection.close()
+    assert found == [
+        ("whole", "input-required", "rest", None, 2),
+        ("rest", "completed", None, None, 2),
+        ("cut", "canceled", None, None, 3),
+        ("broken", "failed", None, None, 2),
+        ("held", "paused", None, "server", 2),
+    ]
+    assert ends == [("cut", 3, "canceled")]
+    assert "deleted" in json.loads(why[0])["message"]
+    assert json.loads(graves["old"]) == {"id": "old", "object": "task", "status": "completed"}
+    assert json.loads(graves["small"]) == {"id": "small", "output": []}

@@ -29,6 +29,7 @@ from agentlin_bridge.server.ownership import owning
 from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.server.state_file import remove_state, write_state
 from agentlin_bridge.server.web.app import VERSION, create_app
+from agentlin_bridge.server.web.sending import SendingProtocol, limit_unsent
 from agentlin_bridge.server.workers import run_workers
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,9 @@ async def serve(options: ServeOptions, *, task_status: TaskStatus[str] = anyio.T
     with listener:
         if options.workers > 1:
             _refuse_workers(options.database)
+            # One for all finds out whether it can be used, and brings its schema up to date.
+            store = await Store.open(options.database)
+            await store.close()
             listener.listen()
             one = replace(options, workers=1, state_file=None, idle_exit=None)
             url = _base_url(listener)
@@ -155,7 +159,7 @@ async def _answer_clients(
         access_log=False,
         server_header=False,
         ws="none",
-        http="h11",
+        http=SendingProtocol,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
@@ -251,6 +255,7 @@ def _listen(options: ServeOptions) -> socket.socket:
         try:
             if hasattr(signal, "SIGHUP"):  # on Windows the option would let two servers share a port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            limit_unsent(listener)
             listener.bind(address)
         except BaseException:
             listener.close()

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from agentlin_bridge.errors import LedgerError
+from agentlin_bridge.server.execution.takeover import Heard
 from agentlin_bridge.server.records.journal import CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Cluster:
                 with anyio.CancelScope(shield=True):
                     await self._decider.execute("SELECT pg_advisory_unlock(%s)", (DECISION,))
 
-    async def watch(self, heard: Callable[[str], Awaitable[None]], look: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, heard: Heard, look: Callable[[], Awaitable[None]]) -> None:
         """Tell of tasks that others change, and when it is time to look for what the dead left.
 
         Raises:
@@ -79,12 +80,12 @@ class Cluster:
                         raise _lost() from error
                     logger.warning("could not look for what others left: %s", type(error).__name__)
 
-    async def _listen(self, heard: Callable[[str], Awaitable[None]]) -> None:
+    async def _listen(self, heard: Heard) -> None:
         try:
             async for notify in self._guard.notifies():
-                executor, _, task_id = notify.payload.partition(" ")
+                executor, to, task_id = notify.payload.split(" ", 2)
                 if executor != self.executor:
-                    await heard(task_id)
+                    await heard(task_id, to == self.executor)
         except psycopg.Error as error:
             raise _lost() from error
 

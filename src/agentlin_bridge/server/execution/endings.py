@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from agentlin_bridge.errors import TASK_NOT_PAUSABLE
 from agentlin_bridge.server.protocol.refusals import Refusal, not_cancelable, unknown_task
-from agentlin_bridge.server.records.journal import Change, Start, announce, become, end, lock_session, locked_row
-from agentlin_bridge.server.records.schema import DROPPED, calls, events, tasks, tombstones
+from agentlin_bridge.server.records.journal import (
+    UNDER_WAY,
+    Change,
+    Start,
+    announce,
+    become,
+    end,
+    lock_session,
+    locked_row,
+    release,
+)
+from agentlin_bridge.server.records.schema import DROPPED, calls, events, leaving, tasks, tombstones
 from agentlin_bridge.server.records.snapshot import RUNNABLE, row_of, task_objects
 from agentlin_bridge.task import JsonrpcError, TaskObject, TaskStatus
+
+GRAVE = 16 * 1024
+"""Bytes of a task that are kept, once it is deleted, for whoever deletes it again."""
+_SMALL = {"id", "session_id", "user_id", "status", "created_at", "previous_task_id", "usage"}
 
 
 @dataclass(frozen=True)
@@ -23,12 +38,14 @@ class Ended:
 
     Attributes:
         task: as the client is told.
-        stopped: the tasks whose run has to stop.
+        stopped: the tasks that were ended with it.
+        inside: those of them that an executor has yet to leave.
         session_id: where the next task may have its turn; None if none can.
     """
 
     task: TaskObject
     stopped: tuple[str, ...] = ()
+    inside: tuple[tuple[str, str], ...] = ()
     session_id: str | None = None
 
 
@@ -57,8 +74,8 @@ def cancel(connection: Connection, task_id: str, user: str | None) -> Ended:
         raise not_cancelable(f"it is {row.status}")
     if row.continued_by is not None:
         raise not_cancelable(f"it was continued by {row.continued_by}")
-    end(connection, row, TaskStatus.CANCELED)
-    return Ended(_task(connection, known(connection, task_id, user)), (task_id,), row.session_id)
+    inside = _stop(connection, row, TaskStatus.CANCELED)
+    return Ended(_task(connection, known(connection, task_id, user)), (task_id,), inside, row.session_id)
 
 
 def expire(connection: Connection, task_id: str) -> Ended | None:
@@ -72,8 +89,31 @@ def expire(connection: Connection, task_id: str) -> Ended | None:
     ):
         return None
     why = JsonrpcError(message="The task was not done in time. Create it again, with a larger expires_in.")
-    end(connection, row, TaskStatus.EXPIRED, error=why)
-    return Ended(_task(connection, row), (task_id,), row.session_id)
+    inside = _stop(connection, row, TaskStatus.EXPIRED, why)
+    return Ended(_task(connection, row), (task_id,), inside, row.session_id)
+
+
+def _stop(
+    connection: Connection, row: Row[Any], status: TaskStatus, error: JsonrpcError | None = None
+) -> tuple[tuple[str, str], ...]:
+    """End a task from outside. Until the process that is in its round has left it, the session stays taken."""
+    end(connection, row, status, error=error)
+    if row.executor is None:
+        return ()
+    connection.execute(insert(leaving).values(task_id=row.id, session_id=row.session_id, executor=row.executor))
+    announce(connection, row.id, to=row.executor)
+    return ((row.id, row.executor),)
+
+
+def leave(connection: Connection, task_id: str, executor: str) -> Start | None:
+    """A process has left a round that was ended from outside; returns the round of its session that may start now."""
+    found = select(leaving.c.session_id).where(leaving.c.task_id == task_id, leaving.c.executor == executor)
+    session_id = connection.execute(found).scalar()
+    if session_id is None:
+        return None
+    lock_session(connection, session_id)
+    connection.execute(delete(leaving).where(leaving.c.task_id == task_id))
+    return release(connection, session_id, executor)
 
 
 def next_expiry(connection: Connection) -> tuple[str, float] | None:
@@ -101,13 +141,13 @@ def pause(connection: Connection, task_id: str, user: str | None) -> Ended:
     return Ended(_task(connection, known(connection, task_id, user)))
 
 
-def resume(
-    connection: Connection, task_id: str, user: str | None, executor: str, *, running: bool = False
-) -> tuple[Ended, Start | None]:
+def resume(connection: Connection, task_id: str, user: str | None, executor: str) -> tuple[Ended, Start | None]:
     """Let a paused task go on. Resuming what runs changes nothing.
 
+    A round that has not noticed the pause goes on where it is: another attempt would do its step again.
+
     Returns:
-        What became of it, and the round to start now.
+        What became of it, and the round that has to be under way here now.
 
     Raises:
         Refusal: it is unknown, or neither paused nor running.
@@ -116,36 +156,45 @@ def resume(
     start = None
     if row.status == TaskStatus.PAUSED:
         change = Change(row)
-        # It held its session, so nothing else is under way there, but an earlier task may have been queued.
-        busy = _is_busy_otherwise(connection, row)
-        # A round that has not noticed the pause yet goes on as it is: another attempt would do its step again.
-        attempt = row.attempt if running and not busy else row.attempt + 1
-        change.set(attempt=attempt, executor=None if busy else executor)
-        if busy:
+        where, attempt = row.executor or executor, row.attempt + (row.executor is None)
+        if row.executor is None and _is_busy_otherwise(connection, row):
+            change.set(attempt=attempt)
             change.become(TaskStatus.QUEUED)
-        elif row.steps:
-            change.become(TaskStatus.WORKING)
         else:
-            change.set(status=TaskStatus.CREATED)  # it has yet to begin, which will be told then
+            change.set(attempt=attempt, executor=where)
+            if _has_begun(connection, row):
+                change.become(TaskStatus.WORKING)
+            else:
+                change.set(status=TaskStatus.CREATED)  # that it begins will be told then
+            if where == executor:
+                start = Start(row.id, attempt, row.steps)
+            else:
+                announce(connection, row.id, to=where)
         change.write(connection)
-        start = None if busy else Start(row.id, attempt, row.steps)
     elif row.status not in RUNNABLE:
         raise Refusal(f"Task cannot be resumed: it is {row.status}", status=409, code=TASK_NOT_PAUSABLE)
     return Ended(_task(connection, known(connection, task_id, user))), start
 
 
 def _is_busy_otherwise(connection: Connection, row: Row[Any]) -> bool:
-    working = (TaskStatus.CREATED, TaskStatus.WORKING)
+    """Whether another task has the session. One that was paused in the queue has not."""
+    begun = and_(tasks.c.status == TaskStatus.PAUSED, or_(tasks.c.steps > 0, tasks.c.executor.is_not(None)))
     others = select(tasks.c.seq).where(
-        tasks.c.session_id == row.session_id, tasks.c.id != row.id, tasks.c.status.in_(working)
+        tasks.c.session_id == row.session_id, tasks.c.id != row.id, or_(tasks.c.status.in_(UNDER_WAY), begun)
     )
-    return connection.execute(others.limit(1)).first() is not None
+    unleft = select(leaving.c.task_id).where(leaving.c.session_id == row.session_id)
+    return any(connection.execute(query.limit(1)).first() is not None for query in (others, unleft))
+
+
+def _has_begun(connection: Connection, row: Row[Any]) -> bool:
+    began = select(events.c.number).where(events.c.task_id == row.id, events.c.status == TaskStatus.WORKING)
+    return connection.execute(began.limit(1)).first() is not None
 
 
 def forget(connection: Connection, task_id: str, user: str | None) -> Ended:
     """Delete a task. What of its turn is still going is canceled: a turn cannot go on without a link.
 
-    Deleting it again gives the first answer.
+    Deleting it again gives the first answer, without what was large in it.
 
     Raises:
         Refusal: it is unknown.
@@ -158,19 +207,28 @@ def forget(connection: Connection, task_id: str, user: str | None) -> Ended:
         return Ended(TaskObject.model_validate(grave.answer))
     row = known(connection, task_id, user)
     before = _task(connection, row)
-    stopped = []
+    connection.execute(update(tasks).where(tasks.c.continued_by == task_id).values(continued_by=row.continued_by))
+    stopped: list[str] = []
+    inside: tuple[tuple[str, str], ...] = ()
     for link in connection.execute(select(tasks).where(tasks.c.turn_id == row.turn_id)).all():
         if link.continued_by is None and not TaskStatus(link.status).is_terminal:
-            end(connection, link, TaskStatus.CANCELED)
+            why = JsonrpcError(message=f"The task {task_id} was deleted, and its turn cannot go on without it.")
+            inside += _stop(connection, link, TaskStatus.CANCELED, why)
             stopped.append(link.id)
     connection.execute(update(calls).where(calls.c.answered_by == task_id).values(state=DROPPED, result=None))
     _erase(connection, [task_id])
     announce(connection, task_id)
-    answer = before.model_dump(mode="json", exclude_none=True)
     connection.execute(
-        insert(tombstones).values(id=task_id, user_id=row.user_id, deleted_at=time.time(), answer=answer)
+        insert(tombstones).values(id=task_id, user_id=row.user_id, deleted_at=time.time(), answer=_remains(before))
     )
-    return Ended(before, tuple(stopped), row.session_id)
+    return Ended(before, tuple(stopped), inside, row.session_id)
+
+
+def _remains(task: TaskObject) -> dict[str, Any]:
+    whole = task.model_dump(mode="json", exclude_none=True)
+    if len(json.dumps(whole)) <= GRAVE:
+        return whole
+    return task.model_dump(mode="json", exclude_none=True, include=_SMALL)
 
 
 def outdated(connection: Connection, before: float, limit: int) -> list[str]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -20,6 +21,9 @@ from sqlalchemy import Connection, Row, select
 from agentlin_bridge.server.records.schema import events
 from agentlin_bridge.server.records.snapshot import RESTING, items_of, row_of, task_object
 from agentlin_bridge.task import TaskObject, TaskStatus
+
+KEPT = 4096
+"""Happenings that a feed keeps for listeners that lag behind. One that lags further finds what was stored."""
 
 _NAMES = {status: f"task.{status.value.replace('-', '_')}" for status in TaskStatus}
 
@@ -63,7 +67,6 @@ def stored_since(connection: Connection, task_id: str, after: int) -> list[Happe
     rows = connection.execute(
         select(events).where(events.c.task_id == task_id, events.c.number > after).order_by(events.c.number)
     ).all()
-    output: list[dict[str, Any]] | None = None
     told = []
     for event in rows:
         if event.item is not None:
@@ -71,14 +74,26 @@ def stored_since(connection: Connection, task_id: str, after: int) -> list[Happe
             continue
         task = None
         if event.status == TaskStatus.CREATED:
-            task = task_object(row, [])
-            task.status, task.error, task.input_required, task.input_required_call_ids = TaskStatus.CREATED, *[None] * 3
+            task = task_object(_as_of(event, row, usage=None, tool_calls=0), [])
         elif event.status in RESTING:
-            if output is None:
-                output = [item for _, item in items_of(connection, [task_id])[task_id]]
-            task = task_object(row, output)
+            if event.number != row.told:
+                task = task_object(_as_of(event, row), _items_before(connection, event))
+            else:
+                task = task_object(row, [item for _, item in items_of(connection, [task_id])[task_id]])
         told.append(_status_event(event, task))
     return told
+
+
+def _as_of(event: Row[Any], row: Row[Any], **values: Any) -> Any:
+    """The row as it was at a status event, as far as it is known."""
+    ended = TaskStatus(event.status).is_terminal
+    then = {"status": event.status, "continued_by": None, **({} if ended else {"error": None}), **values}
+    return SimpleNamespace(**{**row._mapping, **then})
+
+
+def _items_before(connection: Connection, event: Row[Any]) -> list[dict[str, Any]]:
+    earlier = events.c.task_id == event.task_id, events.c.number < event.number, events.c.item.is_not(None)
+    return list(connection.execute(select(events.c.item).where(*earlier).order_by(events.c.number)).scalars())
 
 
 def _item_event(event: Row[Any]) -> Happening:
@@ -108,8 +123,9 @@ class Feed:
     """What is told about one task while somebody waits for it or listens. Belongs to one event loop.
 
     Attributes:
-        told: since the first of the present listeners came.
-        last: number of the newest stored event among it.
+        told: since the first of the present listeners came, but for the oldest of very many.
+        dropped: how many were told before the first in `told`.
+        last: number of the newest stored event that was told.
         gone: nothing more will be told: the task is gone, or the server leaves.
         news: set when there is something to look at; then another takes its place.
         rest: likewise, when the round may be over.
@@ -119,6 +135,7 @@ class Feed:
     task_id: str
     last: int = 0
     told: list[Happening] = field(default_factory=list)
+    dropped: int = 0
     task: TaskObject | None = None
     gone: bool = False
     users: int = 0
@@ -131,13 +148,22 @@ class Feed:
         for happening in happenings:
             if happening.number > self.last:
                 self.last = happening.number
-                self.told.append(happening)
+                self._keep(happening)
 
     def say(self, kind: str, **fields: Any) -> None:
         """Tell something that is not stored, if anybody listens."""
         if self.listeners:
-            self.told.append(Happening(self.last, _named(kind, self.task_id, self.last, **fields)))
+            self._keep(Happening(self.last, _named(kind, self.task_id, self.last, **fields)))
             self.wake()
+
+    def _keep(self, happening: Happening) -> None:
+        self.told.append(happening)
+        if len(self.told) > KEPT:
+            self._drop(KEPT // 2)
+
+    def _drop(self, count: int) -> None:
+        del self.told[:count]
+        self.dropped += count
 
     def wake(self, *, rest: bool = False) -> None:
         """Let listeners look again, and with `rest` those who wait for the end of the round as well."""
@@ -149,14 +175,14 @@ class Feed:
 
     @contextmanager
     def listening(self) -> Iterator[int]:
-        """Be told everything from here on; the value is where in `told` that begins."""
+        """Be told everything from here on; the value is how much was told before."""
         self.listeners += 1
         try:
-            yield len(self.told)
+            yield self.dropped + len(self.told)
         finally:
             self.listeners -= 1
             if not self.listeners:
-                self.told = []
+                self._drop(len(self.told))
 
 
 class Feeds:

@@ -20,7 +20,7 @@ from agentlin_bridge.task import JsonrpcError, TaskStatus, ToolResultItem
 _NEVER = 2**31 - 1
 _INSERT = insert(tasks)
 _TELL = insert(events)
-_GRAVE = select(tombstones.c.id).where(tombstones.c.id == bindparam("task_id"))
+_GRAVE = select(tombstones.c.user_id).where(tombstones.c.id == bindparam("task_id"))
 _WAITING = select(tasks).where(
     tasks.c.session_id == bindparam("session"),
     tasks.c.status == TaskStatus.INPUT_REQUIRED,
@@ -65,6 +65,11 @@ class Accepted:
     dropped: tuple[str, ...] = ()
     expires_at: float | None = None
 
+    @property
+    def is_new(self) -> bool:
+        """Whether that task has just come, and will run."""
+        return self.to_run or self.is_queued
+
 
 @dataclass(frozen=True)
 class Intake:
@@ -93,7 +98,10 @@ class Intake:
             if existing.fingerprint != request.fingerprint or request.owner not in {None, existing.user_id}:
                 raise conflict(request.task_id)
             return Accepted(existing.id)
-        if connection.execute(_GRAVE, {"task_id": request.task_id}).first():
+        grave = connection.execute(_GRAVE, {"task_id": request.task_id}).first()
+        if grave is not None and request.owner not in {None, grave.user_id}:
+            raise conflict(request.task_id)
+        if grave is not None:
             raise Refusal(f"Conflict: the task {request.task_id!r} was deleted; use a new task_id", status=409)
         if session_id is not None and request.owner is not None:
             _keep_out(connection, session_id, request.owner)
@@ -219,7 +227,7 @@ def _failed(connection: Connection, session_id: str) -> Row[Any] | None:
 def _keep_out(connection: Connection, session_id: str, user: str) -> None:
     strangers = select(tasks.c.seq).where(tasks.c.session_id == session_id, tasks.c.user_id != user).limit(1)
     if connection.execute(strangers).first() is not None:
-        raise Refusal(f"session_id {session_id!r} cannot be used; leave it out to get a new one", status=409)
+        raise Refusal("This session_id cannot be used; leave it out to get a new one", status=409)
 
 
 def _previous(connection: Connection, request: CreateRequest) -> Row[Any] | None:

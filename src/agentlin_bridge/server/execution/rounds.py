@@ -13,7 +13,7 @@ import anyio
 from sqlalchemy import Connection
 
 from agentlin_bridge.errors import SERVER_ERROR
-from agentlin_bridge.server.agent import Agent, AgentFailure, Agents, Step
+from agentlin_bridge.server.agent import Agent, AgentFailure, Agents, Conversation, Step
 from agentlin_bridge.server.execution import steps
 from agentlin_bridge.server.execution.feed import Feed, Feeds
 from agentlin_bridge.server.execution.steps import AGAIN, OVER, Entered, Outcome, Place
@@ -99,14 +99,19 @@ class Rounds:
         for running in self._running.values():
             running.scope.cancel()
 
-    async def round(self, start: Start) -> None:
-        """Run a round. Called by the engine, and again after a crash: what is recorded is then passed over."""
+    async def round(self, start: Start) -> bool:
+        """Run a round. Called by the engine, and again after a crash: what is recorded is then passed over.
+
+        Returns:
+            Whether it came to its own end, and was not ended from outside.
+        """
         if self._is_leaving():
             raise Parked
         with self._registered(start.task_id) as scope, scope:
-            await self._go(start)
-        if scope.cancelled_caught and self._is_leaving():
+            return await self._go(start)
+        if self._is_leaving():
             raise Parked
+        return False
 
     @contextmanager
     def _registered(self, task_id: str) -> Iterator[anyio.CancelScope]:
@@ -121,7 +126,7 @@ class Rounds:
     def _is_leaving(self) -> bool:
         return self._stopping
 
-    async def _go(self, start: Start) -> None:
+    async def _go(self, start: Start) -> bool:
         at = Place(start.task_id, start.attempt, start.base)
         outcome = await self._settle(at) if at.step else AGAIN
         while not outcome.over:
@@ -131,9 +136,10 @@ class Rounds:
             else:
                 at = Place(at.task_id, at.attempt, at.step + 1)
                 outcome = await self._step(at)
+        return not outcome.gone
 
     async def _settle(self, at: Place) -> Outcome:
-        outcome = await self._store.write(partial(steps.settle, at=at))
+        outcome = await self._store.write(partial(steps.settle, at=at, executor=self._executor))
         await self._changed(at.task_id, outcome.over)
         return outcome
 
@@ -155,8 +161,14 @@ class Rounds:
             name = type(error).__name__
             await self._fail(at, f"The agent failed with {name}; the server's log says more.")
             return OVER
-        is_own = _ownership(agent, entered)
-        work = partial(steps.record_step, at=at, made=made, is_own=is_own, limit=self._output_limit)
+        work = partial(
+            steps.record_step,
+            at=at,
+            made=made,
+            is_own=_ownership(agent, entered),
+            limit=self._output_limit,
+            seen=_call_ids(entered.conversation),
+        )
         with anyio.CancelScope(shield=True):  # what the model said is paid for
             outcome = await self._store.write(work)
         await self._changed(at.task_id, outcome.over, outcome.task)
@@ -241,6 +253,10 @@ def _ownership(agent: Agent, entered: Entered) -> Callable[[Mapping[str, Any]], 
         return call.get("status") == "incomplete" or (call["name"] not in stops and agent.owns(call["name"]))
 
     return is_own
+
+
+def _call_ids(conversation: Conversation) -> set[str]:
+    return {item.call_id for round_ in conversation.rounds for item in round_.items if isinstance(item, ToolCallItem)}
 
 
 def _agent_of(connection: Connection, agents: Agents, task_id: str) -> Agent | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from agentlin_bridge.server.execution.steps import Place
 from agentlin_bridge.server.execution.takeover import Alone, Peers, adopt, retry
 from agentlin_bridge.server.protocol.refusals import Refusal, unknown_task
 from agentlin_bridge.server.protocol.request import CreateRequest
-from agentlin_bridge.server.records.journal import Start, queued_beside, release
+from agentlin_bridge.server.records.journal import UNDER_WAY, Start, queued_beside, release, start_of
 from agentlin_bridge.server.records.snapshot import RESTING, row_of
 from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.task import TaskObject, TaskStatus
@@ -138,14 +138,29 @@ class Runs:
         for feed in self._feeds.all():
             self._feeds.close(feed.task_id)
 
-    async def begin(self, request: CreateRequest) -> TaskObject:
-        """Accept a request and start its run, if it has one, without waiting for it.
+    async def stream(self, request: CreateRequest) -> AsyncGenerator[Happening, None]:
+        """Accept a request, and tell what happens to its task, from its creation until its round is over.
+
+        Nothing said in a run that begins with the request is left out. The telling ends early as in `follow`.
 
         Raises:
             Refusal: it cannot be served.
         """
-        accepted = await self._accept(request)
-        return await self.retrieve(accepted.task_id, request.owner)
+        happenings = self._streamed(request)
+        # With the first event the request is accepted: what is wrong with it is known before an answer begins.
+        first = await anext(happenings, None)
+        return _with_rest(first, happenings)
+
+    async def _streamed(self, request: CreateRequest) -> AsyncGenerator[Happening, None]:
+        with self._feeds.using(request.task_id) as feed, feed.listening() as position:
+            accepted = await self._accept(request)
+            if accepted.task_id == request.task_id:
+                happenings = self._audience.listen(feed, position, missed=not accepted.is_new)
+            else:
+                happenings = self._audience.follow(accepted.task_id, 0)
+            async with aclosing(happenings):
+                async for happening in happenings:
+                    yield happening
 
     async def create(self, request: CreateRequest) -> TaskObject:
         """Accept a request and wait until its round is over: with an answer, a failure, tool calls or a pause.
@@ -221,24 +236,13 @@ class Runs:
     async def resume(self, task_id: str, user: str | None = None) -> TaskObject:
         """Let a paused task go on; see `endings.resume`."""
         self._refuse_when_stopping()
-        running = self._rounds.is_running(task_id)
-        work = partial(endings.resume, task_id=task_id, user=user, executor=self._executor, running=running)
+        work = partial(endings.resume, task_id=task_id, user=user, executor=self._executor)
         ended, start = await self.store.write(work)
         self._queued = True
         self._times_queued += 1
-        if start is not None and running:
-            self._group.start_soon(self._unless_it_goes_on, start)
-        elif start is not None:
-            self._starts.send_nowait(start)
+        if start is not None:
+            self._starts.send_nowait(start)  # which changes nothing if it has not noticed the pause
         return await self._ended(ended, task_id)
-
-    async def _unless_it_goes_on(self, start: Start) -> None:
-        """A resumed round may have seen the pause after all."""
-        await self._rounds.left(start.task_id)
-        if not self._stopping:
-            again = await self.store.write(partial(retry, start=start, executor=self._executor))
-            if again is not None:
-                self._starts.send_nowait(again)
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping:
@@ -258,32 +262,45 @@ class Runs:
             accepted = await self.store.write(partial(self._intake.accept, request=request))
             if accepted.expires_at is not None:
                 self._housekeeping.expect(accepted.expires_at)
-            if accepted.to_run:
-                self._starts.send_nowait(Start(accepted.task_id, 1, 0))
             self._queued |= accepted.is_queued
             self._times_queued += accepted.is_queued
+            try:
+                # Listeners know of the task before its agent can say anything.
+                await self._audience.tell(accepted.task_id, False)
+            finally:
+                if accepted.to_run:
+                    self._starts.send_nowait(Start(accepted.task_id, 1, 0))
         for task_id in accepted.dropped:
             await self._audience.tell(task_id, True)
         return accepted
 
     async def _ended(self, ended: Ended, task_id: str) -> TaskObject:
-        for stopped in ended.stopped:
-            self._rounds.abandon(stopped)
-        for changed in {task_id, *ended.stopped}:
-            await self._audience.tell(changed, True)
-        if ended.session_id is not None:
-            self._group.start_soon(self._release_after, ended.stopped, ended.session_id)
+        with anyio.CancelScope(shield=True):
+            for stopped, executor in ended.inside:
+                if executor == self._executor:
+                    await self._stop(stopped)
+            for changed in {task_id, *ended.stopped}:
+                await self._audience.tell(changed, True)
+            if ended.session_id is not None and not ended.inside:
+                await self._release(ended.session_id)
         return ended.task
+
+    async def _stop(self, task_id: str) -> None:
+        """A task was ended from outside while this process had it in hand."""
+        if self._rounds.is_running(task_id):
+            self._rounds.abandon(task_id)
+        else:
+            await self._leave(task_id)
+
+    async def _leave(self, task_id: str) -> None:
+        start = await self.store.write(partial(endings.leave, task_id=task_id, executor=self._executor))
+        if start is not None:
+            self._starts.send_nowait(start)
 
     async def _has_expired(self, task_id: str) -> None:
         ended = await self.store.write(partial(endings.expire, task_id=task_id))
         if ended is not None:
             await self._ended(ended, task_id)
-
-    async def _release_after(self, stopped: Sequence[str], session_id: str) -> None:
-        for task_id in stopped:
-            await self._rounds.left(task_id)
-        await self._release(session_id)
 
     async def _release(self, session_id: str) -> None:
         start = await self.store.write(partial(release, session_id=session_id, executor=self._executor))
@@ -312,6 +329,8 @@ class Runs:
             delay = min(2 * delay, 30.0)
             try:
                 again = await self.store.write(partial(retry, start=start, executor=self._executor))
+                if again is None:
+                    await self._leave(start.task_id)
             except SQLAlchemyError:
                 continue
             if again is not None:
@@ -321,13 +340,16 @@ class Runs:
     async def round(self, start: Start) -> None:
         """One round, from the engine; see `Rounds.round`."""
         with self.activity.going_on():
+            came_to_its_end = False
             try:
-                await self._rounds.round(start)
+                came_to_its_end = await self._rounds.round(start)
             except Parked:
                 raise
             except Exception:
                 logger.exception("task %s: its round could not be recorded", start.task_id)
                 await self._give_up(start)
+            if not came_to_its_end:
+                await self._leave(start.task_id)
             if (self._queued or not self._peers.alone) and not self._stopping:
                 times = self._times_queued
                 session_id, others = await self.store.read(partial(queued_beside, task_id=start.task_id))
@@ -342,12 +364,15 @@ class Runs:
         await self.store.write(partial(steps.fail, at=at, message=message))
         await self._audience.tell(start.task_id, True)
 
-    async def _heard(self, task_id: str) -> None:
-        """Another process has changed a task."""
-        if self._rounds.is_running(task_id) or self._feeds.get(task_id) is not None:
+    async def _heard(self, task_id: str, asked: bool) -> None:
+        """Another process has changed a task; `asked` if it had to leave the rest to this one."""
+        if asked or self._rounds.is_running(task_id) or self._feeds.get(task_id) is not None:
             row = await self.store.read(partial(row_of, task_id=task_id))
-            if row is None or TaskStatus(row.status).is_terminal:
-                self._rounds.abandon(task_id)
+            over = row is None or TaskStatus(row.status).is_terminal
+            if over and (asked or self._rounds.is_running(task_id)):
+                await self._stop(task_id)
+            elif row is not None and asked and row.status in UNDER_WAY and row.executor == self._executor:
+                self._starts.send_nowait(start_of(row))
             if row is None:
                 self._feeds.close(task_id)
         await self._audience.tell(task_id, True)
@@ -358,3 +383,13 @@ class Runs:
             starts = await adopt(self.store, self._engine, self._executor, live, own=own)
         for start in starts:
             self._starts.send_nowait(start)
+
+
+async def _with_rest(
+    first: Happening | None, happenings: AsyncGenerator[Happening, None]
+) -> AsyncGenerator[Happening, None]:
+    async with aclosing(happenings):
+        if first is not None:
+            yield first
+        async for happening in happenings:
+            yield happening

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from agentlin_bridge.task import JsonrpcError, TaskObject, TaskStatus, ToolCallI
 
 _TAKEN = select(func.sum(tasks.c.steps)).where(tasks.c.turn_id == bindparam("turn"))
 _ASK = insert(calls)
+_USED = select(calls.c.call_id).where(
+    calls.c.session_id == bindparam("session"), calls.c.call_id.in_(bindparam("call_ids", expanding=True))
+)
 _TOLD_AT_FIRST = 2
 """Events of a task of which nothing is known but that it was created and began."""
 
@@ -52,16 +55,19 @@ class Outcome:
 
     Attributes:
         over: it is not to go on now: it has ended, or waits for somebody.
+        gone: it was ended from outside.
         own: tool calls the server has to run before it goes on.
         task: the task, if it has just become like that.
     """
 
     over: bool = False
+    gone: bool = False
     own: tuple[ToolCallItem, ...] = ()
     task: TaskObject | None = None
 
 
 OVER = Outcome(over=True)
+GONE = Outcome(over=True, gone=True)
 AGAIN = Outcome()
 
 
@@ -69,15 +75,15 @@ def enter_step(connection: Connection, at: Place, executor: str) -> Entered | Ou
     """Begin a model call, unless it was made already or is not to be made any more."""
     row = locked_row(connection, at.task_id)
     if row is None or not _is_live(row, at):
-        return OVER
+        return _left_off(connection, row, at)
     if row.steps >= at.step:
         return _left(connection, row, at.step)
     if row.status == TaskStatus.CREATED:
         if row.turn_id == row.id:
             drop_open_calls(connection, row.session_id, before=row.seq)
         become(connection, row, TaskStatus.WORKING, executor=executor)
-    elif row.executor != executor:
-        connection.execute(update(tasks).where(tasks.c.id == row.id).values(executor=executor))
+    else:
+        _take(connection, row, executor)
     return _entered(connection, row)
 
 
@@ -97,21 +103,31 @@ def _entered(connection: Connection, row: Row[Any]) -> Entered:
 
 
 def record_step(
-    connection: Connection, at: Place, made: Step, is_own: Callable[[Mapping[str, Any]], bool], limit: int
+    connection: Connection,
+    at: Place,
+    made: Step,
+    *,
+    is_own: Callable[[Mapping[str, Any]], bool],
+    limit: int,
+    seen: Set[str] = frozenset(),
 ) -> Outcome:
     """Record what a model call produced, and whether the round is over with it.
 
     Args:
         is_own: whether the server answers a tool call.
         limit: bytes that the output of a task may have.
+        seen: the call ids in the turn so far, wherever they come from.
     """
     row = locked_row(connection, at.task_id)
     if row is None or not _is_live(row, at, or_paused=True):
-        return OVER
+        return _left_off(connection, row, at)
     if row.steps >= at.step:
         return _left(connection, row, at.step)
     earlier = _items(connection, row) if row.told > _TOLD_AT_FIRST else []
-    taken = {item["call_id"] for _, item in earlier if item["type"] == "tool_call"}
+    taken = seen | {item["call_id"] for _, item in earlier if item["type"] == "tool_call"}
+    # A late result must not be taken for that of another call: in a session an id is used once.
+    if chosen := [item.call_id for item in made.items if isinstance(item, ToolCallItem) and item.call_id]:
+        taken |= set(connection.execute(_USED, {"session": row.session_id, "call_ids": chosen}).scalars())
     items = dumped(named(at.task_id, at.step, made.items, taken))
     size = row.size + _size(items)
     if size > limit:
@@ -122,7 +138,9 @@ def record_step(
     change = Change(row)
     change.set(steps=at.step, size=size, tool_calls=row.tool_calls + len(asked), usage=_added(row.usage, made.usage))
     change.put_out(items, at.step)
-    if row.status != TaskStatus.PAUSED and not own:
+    if row.status == TaskStatus.PAUSED:
+        change.set(executor=None)
+    elif not own:
         change.become(TaskStatus.INPUT_REQUIRED if clients else TaskStatus.COMPLETED)
     change.write(connection)
     if clients:
@@ -152,11 +170,12 @@ def record_result(connection: Connection, at: Place, result: ToolResultItem, lim
     change.write(connection)
 
 
-def settle(connection: Connection, at: Place) -> Outcome:
+def settle(connection: Connection, at: Place, executor: str) -> Outcome:
     """Where a round stands after a recorded step; its end is recorded if it has come."""
     row = locked_row(connection, at.task_id)
     if row is None or not _is_live(row, at):
-        return OVER
+        return _left_off(connection, row, at)
+    _take(connection, row, executor)
     left = _left(connection, row, at.step)
     if row.steps > at.step or left.own:
         return left
@@ -180,6 +199,19 @@ def fail(connection: Connection, at: Place, message: str, code: int = SERVER_ERR
 def _is_live(row: Row[Any], at: Place, *, or_paused: bool = False) -> bool:
     live = {TaskStatus.CREATED, TaskStatus.WORKING, *([TaskStatus.PAUSED] if or_paused else [])}
     return bool(row.attempt == at.attempt and row.status in live)
+
+
+def _take(connection: Connection, row: Row[Any], executor: str) -> None:
+    if row.executor != executor:
+        connection.execute(update(tasks).where(tasks.c.id == row.id).values(executor=executor))
+
+
+def _left_off(connection: Connection, row: Row[Any] | None, at: Place) -> Outcome:
+    """A round notices that it is not to go on. From then on a paused task is in nobody's hands."""
+    if row is None or row.attempt != at.attempt or row.status != TaskStatus.PAUSED:
+        return GONE
+    connection.execute(update(tasks).where(tasks.c.id == row.id).values(executor=None))
+    return OVER
 
 
 def _left(connection: Connection, row: Row[Any], step: int) -> Outcome:

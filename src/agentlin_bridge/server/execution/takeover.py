@@ -7,15 +7,21 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from agentlin_bridge.server.execution.engine import Engine, Standing
-from agentlin_bridge.server.records.journal import Start, is_busy, lock_session, locked_row, release, start_of
-from agentlin_bridge.server.records.schema import tasks
+from agentlin_bridge.server.records.journal import UNDER_WAY, Start, is_busy, locked_row, release, start_of
+from agentlin_bridge.server.records.schema import leaving, tasks
 from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.task import TaskStatus
 
-_UNDER_WAY = (TaskStatus.CREATED, TaskStatus.WORKING)
+
+class Heard(Protocol):
+    """Told of what other processes do."""
+
+    async def __call__(self, task_id: str, asked: bool) -> None:
+        """Another process has changed a task; `asked` if this one has to do something about it."""
+        ...
 
 
 class Peers(Protocol):
@@ -35,7 +41,7 @@ class Peers(Protocol):
         """Keep the others from deciding too; what is yielded are the executors that live."""
         ...
 
-    async def watch(self, heard: Callable[[str], Awaitable[None]], look: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, heard: Heard, look: Callable[[], Awaitable[None]]) -> None:
         """Tell of tasks that others change, and when it is time to look for what the dead left."""
         ...
 
@@ -51,7 +57,7 @@ class Alone:
         """Nobody to keep away."""
         yield frozenset({self.executor})
 
-    async def watch(self, heard: Callable[[str], Awaitable[None]], look: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, heard: Heard, look: Callable[[], Awaitable[None]]) -> None:
         """Nobody to watch."""
 
 
@@ -67,7 +73,9 @@ async def adopt(store: Store, engine: Engine, executor: str, live: frozenset[str
         The rounds that this process has to start.
     """
     others = live - {executor} if own else live
-    orphans = await store.read(partial(_orphans, live=others))
+    orphans, ghosts = await store.read(partial(_undone, live=others))
+    if ghosts:
+        await store.write(partial(_clear_ghosts, live=others))
     standing = await engine.standing([start_of(row).workflow_id for row in orphans])
     starts = []
     for row in orphans:
@@ -80,7 +88,7 @@ async def adopt(store: Store, engine: Engine, executor: str, live: frozenset[str
             await engine.take_over(start_of(row).workflow_id)
             await store.write(partial(_disown, row=row))
     for session_id in await store.read(_waiting_sessions):
-        work = partial(_release_in_turn, session_id=session_id, executor=executor)
+        work = partial(release, session_id=session_id, executor=executor)
         if (start := await store.write(work)) is not None:
             starts.append(start)
     return starts
@@ -90,15 +98,21 @@ def _is_left_by_the_dead(known: Standing, live: frozenset[str]) -> bool:
     return not known.is_waiting and known.executor not in live
 
 
-def _orphans(connection: Connection, live: frozenset[str]) -> list[Row[Any]]:
+def _undone(connection: Connection, live: frozenset[str]) -> tuple[list[Row[Any]], bool]:
+    """Tasks that nobody has in hand, and whether there are rounds that only the dead have yet to leave."""
     nobody = or_(tasks.c.executor.is_(None), tasks.c.executor.not_in(live))
-    query = select(tasks).where(tasks.c.status.in_(_UNDER_WAY), nobody).order_by(tasks.c.seq)
-    return list(connection.execute(query).all())
+    orphans = select(tasks).where(tasks.c.status.in_(UNDER_WAY), nobody).order_by(tasks.c.seq)
+    ghosts = select(leaving.c.task_id).where(leaving.c.executor.not_in(live)).limit(1)
+    return list(connection.execute(orphans).all()), connection.execute(ghosts).first() is not None
+
+
+def _clear_ghosts(connection: Connection, live: frozenset[str]) -> None:
+    connection.execute(delete(leaving).where(leaving.c.executor.not_in(live)))
 
 
 def _claim(connection: Connection, row: Row[Any], executor: str, again: bool) -> Start | None:
     now = locked_row(connection, row.id)
-    if now is None or now.status not in _UNDER_WAY or (now.attempt, now.executor) != (row.attempt, row.executor):
+    if now is None or now.status not in UNDER_WAY or (now.attempt, now.executor) != (row.attempt, row.executor):
         return None
     attempt = now.attempt + again
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(attempt=attempt, executor=executor))
@@ -108,7 +122,7 @@ def _claim(connection: Connection, row: Row[Any], executor: str, again: bool) ->
 def retry(connection: Connection, start: Start, executor: str) -> Start | None:
     """Another attempt at a round that this process could not record, if it is still to be run."""
     row = locked_row(connection, start.task_id)
-    if row is None or row.status not in _UNDER_WAY or row.attempt != start.attempt:
+    if row is None or row.status not in UNDER_WAY or row.attempt != start.attempt:
         return None
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(attempt=row.attempt + 1, executor=executor))
     return Start(row.id, row.attempt + 1, row.steps)
@@ -123,8 +137,3 @@ def _disown(connection: Connection, row: Row[Any]) -> None:
 def _waiting_sessions(connection: Connection) -> list[str]:
     query = select(tasks.c.session_id).where(tasks.c.status == TaskStatus.QUEUED).distinct()
     return [session_id for session_id in connection.execute(query).scalars() if not is_busy(connection, session_id)]
-
-
-def _release_in_turn(connection: Connection, session_id: str, executor: str) -> Start | None:
-    lock_session(connection, session_id)
-    return release(connection, session_id, executor)

@@ -119,7 +119,8 @@ class CreateBody(Body):
     """A create request. Without results it begins a turn of its session; with results it continues one.
 
     Missing ids are taken from the headers X-Task-ID, X-Session-ID, X-User-ID, X-Request-ID and X-Client-ID, and
-    generated else. Repeating a request with the same `task_id` gives the same task.
+    generated else. Repeating a request with the same `task_id` gives the same task. `history_messages`,
+    `thought_messages` and `tool_results` may hold 10,000 messages together.
     """
 
     user_message_content: Content = []
@@ -202,6 +203,12 @@ class RpcListParams(Body):
     status: list[str] | str | None = None
     starting_after: OtherId | None = None
     ending_before: OtherId | None = None
+
+
+class StopBody(Body):
+    """The session that is to be stopped."""
+
+    session_id: OtherId
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -62,18 +62,22 @@ def is_replay(body: Mapping[str, Any]) -> bool:
     return begun and bool(called) and not body.get("tool_results")
 
 
-def told_in(body: Mapping[str, Any]) -> Told:
+def told_in(body: Mapping[str, Any], *, replay: bool | None = None) -> Told:
     """The dialogue a body tells.
+
+    Args:
+        replay: what `is_replay` says of it, if that is known.
 
     Raises:
         Refusal: a call has no result, or a result no call.
     """
+    if replay is None:
+        replay = is_replay(body)
     teller = _Teller()
     for message in body.get("history_messages") or ():
         teller.tell(message, "history_messages")
     teller.close_turn()
     teller.user(_content_of(body.get("user_message_content")))
-    replay = is_replay(body)
     for message in body.get("thought_messages") or ():
         if replay:
             teller.tell(message, "thought_messages")
@@ -92,17 +96,28 @@ def said_in(body: Mapping[str, Any]) -> tuple[BaseModel, ...]:
 
 
 @dataclass
+class _Step:
+    items: tuple[Item, ...]
+    results: tuple[ToolResultItem, ...]
+    note: list[BaseModel] = field(default_factory=list)
+
+
+@dataclass
 class _Open:
     user: list[BaseModel] = field(default_factory=list)
-    rounds: list[Round] = field(default_factory=list)
+    steps: list[_Step] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    calls: list[ToolCallItem] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
     results: dict[str, ToolResultItem] = field(default_factory=dict)
 
-    @property
-    def calls(self) -> list[ToolCallItem]:
-        return [item for item in self.items if isinstance(item, ToolCallItem)]
+    def add(self, items: list[Item]) -> None:
+        self.items += items
+        calls = [item for item in items if isinstance(item, ToolCallItem)]
+        self.calls += calls
+        self.asked.update(call.call_id for call in calls)
 
-    def end_round(self) -> None:
+    def end_step(self) -> None:
         for call in self.calls:
             if call.call_id not in self.results:
                 raise Refusal(
@@ -110,8 +125,12 @@ class _Open:
                     "or deliver the results you have to the session that asked"
                 )
         results = tuple(self.results[call.call_id] for call in self.calls)
-        self.rounds.append(Round(tuple(self.items), results))
-        self.items, self.results = [], {}
+        self.steps.append(_Step(tuple(self.items), results))
+        self.items, self.calls, self.asked, self.results = [], [], set(), {}
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        return tuple(Round(step.items, step.results, tuple(step.note)) for step in self.steps)
 
 
 class _Teller:
@@ -123,7 +142,7 @@ class _Teller:
         """One message after the other."""
         now = self._open
         if (result := result_in(message)) is not None:
-            if result.call_id not in {call.call_id for call in now.calls}:
+            if result.call_id not in now.asked:
                 raise Refusal(f"{where}: the tool result {result.call_id!r} follows no call of that id")
             now.results[result.call_id] = result
         elif _is_user(message):
@@ -131,20 +150,19 @@ class _Teller:
         else:
             items = _items_in(message)
             if items and now.results:
-                now.end_round()
-            now.items += items
+                now.end_step()
+            now.add(items)
 
     def user(self, content: list[BaseModel]) -> None:
         """The user says something: the beginning of a turn, or a note to its last step."""
         if not content:
             return
         if self._open.calls:
-            self._open.end_round()
+            self._open.end_step()
         self.close_turn()
         now = self._open
-        if now.rounds:
-            last = now.rounds[-1]
-            now.rounds[-1] = Round(last.items, last.results, (*last.note, *content))
+        if now.steps:
+            now.steps[-1].note += content
         else:
             now.user += content
 
@@ -152,15 +170,15 @@ class _Teller:
         """A turn that ended with an answer is over."""
         now = self._open
         if now.items and not now.calls:
-            self._turns.append(Turn(tuple(now.user), tuple(now.rounds), tuple(now.items)))
+            self._turns.append(Turn(tuple(now.user), now.rounds, tuple(now.items)))
             self._open = _Open()
 
     def told(self) -> Told:
         """All of it."""
         now = self._open
         if now.items:
-            now.end_round()
-        return Told(tuple(self._turns), tuple(now.user), tuple(now.rounds))
+            now.end_step()
+        return Told(tuple(self._turns), tuple(now.user), now.rounds)
 
 
 def _is_user(message: Mapping[str, Any]) -> bool:

@@ -10,8 +10,6 @@ from hashlib import sha256
 from typing import Any, NoReturn
 from uuid import uuid4
 
-from pydantic import BaseModel
-
 from agentlin_bridge.server.protocol.bodies import OTHER_ID, TASK_ID, CreateBody, FunctionSchema, ListParams, checked
 from agentlin_bridge.server.protocol.dialogue import is_replay, said_in, told_in
 from agentlin_bridge.server.protocol.refusals import Refusal
@@ -30,6 +28,12 @@ _PREFIXES = {
     "request_id": "req_",
 }
 _NOT_MEANING = {"task_id", "request_id", "stream"}
+_DIALOGUE = ("history_messages", "thought_messages", "tool_results")
+
+MAX_PAGE = 16 * 1024 * 1024
+"""Bytes of tasks on one page of a list, unless one task alone has more."""
+MAX_MESSAGES = 10_000
+"""Messages and tool results that a create request may hold together."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class CreateRequest:
         is_nudge: it says something without content of its own, so that a turn which failed goes on.
         stream: whether it is answered with the task's event stream.
         expires_in: seconds after which the task expires; None leaves it to the server.
-        body: what came, to be stored; `read_content` and `dialogue.told_in` say what it means.
+        body: what came, to be stored; `dialogue.told_in` and `dialogue.said_in` say what it means.
         fingerprint: equal for two requests that mean the same.
     """
 
@@ -70,6 +74,7 @@ class ListQuery:
     Attributes:
         owner: only this user's tasks, cursors included, whatever else is asked for.
         offset: so many tasks are skipped.
+        max_bytes: the page holds fewer tasks, but at least one, when what they were asked and put out is more.
     """
 
     session_id: str | None = None
@@ -80,6 +85,7 @@ class ListQuery:
     ending_before: str | None = None
     owner: str | None = None
     offset: int = 0
+    max_bytes: int = MAX_PAGE
 
 
 def new_id(field: str) -> str:
@@ -122,13 +128,15 @@ def read_create(
     Raises:
         Refusal: it cannot be served.
     """
+    _not_too_many(body)
     given = checked(CreateBody, body)
     ids = {name: _id(given, headers, name) for name in _PREFIXES}
     if owner is not None:
         ids["user_id"] = owner
     _names_of_their_own(read_tools(body) or [])
-    results = _delivered(body)
-    content = read_content(body)
+    replay = is_replay(body)
+    results = () if replay else tool_results(body)
+    content = said_in(body) if results else told_in(body, replay=replay).user_content
     if body.get("user_message_content") is None and not results and not content:
         raise Refusal("user_message_content is missing")
     return CreateRequest(
@@ -137,15 +145,26 @@ def read_create(
         user_id=ids["user_id"],
         request_id=request_id,
         # Who replays a turn names a task that is lost.
-        previous_task_id=None if is_replay(body) else given.previous_task_id,
+        previous_task_id=None if replay else given.previous_task_id,
         results=results,
         body=_worth_keeping({**body, "client_id": ids["client_id"]} if ids["client_id"] else body),
         fingerprint=_fingerprint(body, {**ids, "previous_task_id": given.previous_task_id}),
         owner=owner,
-        is_nudge=bool(content) and not (results or given.user_message_content or is_replay(body)),
+        is_nudge=bool(content) and not (results or given.user_message_content or replay),
         stream=bool(given.stream),
         expires_in=given.expires_in,
     )
+
+
+def _not_too_many(body: Mapping[str, Any]) -> None:
+    lists = (body.get(name) for name in _DIALOGUE)
+    count = sum(len(messages) for messages in lists if isinstance(messages, list))
+    if count > MAX_MESSAGES:
+        raise Refusal(
+            f"{', '.join(_DIALOGUE)}: {count} messages are more than the {MAX_MESSAGES} a request may hold; "
+            "leave out the oldest",
+            status=413,
+        )
 
 
 def _id(given: CreateBody, headers: Mapping[str, str], name: str) -> str | None:
@@ -170,15 +189,6 @@ def _fingerprint(body: Mapping[str, Any], ids: Mapping[str, str | None]) -> str:
         raise Refusal(f"The body holds something that is not Unicode text or a finite number: {error}") from None
 
 
-def read_content(body: Mapping[str, Any]) -> tuple[BaseModel, ...]:
-    """What the user says in a request: the message of a new turn, or what comes along with results."""
-    return said_in(body) if _delivered(body) else told_in(body).user_content
-
-
-def _delivered(body: Mapping[str, Any]) -> tuple[ToolResultItem, ...]:
-    return () if is_replay(body) else tool_results(body)
-
-
 def read_tools(body: Mapping[str, Any]) -> list[FunctionSchema] | None:
     """The client tools a checked body offers; None when it does not say."""
     tools = body.get("client_tools")
@@ -199,7 +209,7 @@ def _worth_keeping(body: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def read_list_query(params: ListParams, *, owner: str | None = None) -> ListQuery:
+def read_list_query(params: ListParams, *, owner: str | None = None, max_bytes: int = MAX_PAGE) -> ListQuery:
     """What a list request asks for.
 
     Raises:
@@ -216,4 +226,5 @@ def read_list_query(params: ListParams, *, owner: str | None = None) -> ListQuer
         ending_before=params.ending_before,
         owner=owner,
         offset=params.offset,
+        max_bytes=max_bytes,
     )

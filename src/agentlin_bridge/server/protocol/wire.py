@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from agentlin_bridge.server.protocol.sessions import shown_name
 from agentlin_bridge.task import JsonrpcError, TaskObject
 
 RequestId = str | int
@@ -60,6 +61,13 @@ class ErrorAnswer(BaseModel):
     message: str
 
 
+class StopAnswer(BaseModel):
+    """What became of a session that was to be stopped."""
+
+    status: Literal["success"] = "success"
+    message: str
+
+
 class Health(BaseModel):
     """How the server is."""
 
@@ -69,10 +77,11 @@ class Health(BaseModel):
     database: Literal["ok", "unavailable"]
 
 
-def task_json(task: TaskObject) -> dict[str, Any]:
-    """A task object in JSON, without empty fields."""
+def task_json(task: TaskObject, user: str | None) -> dict[str, Any]:
+    """A task object in JSON, without empty fields, as a user or with None somebody who sees all is shown it."""
     fields = task.model_dump(mode="json", exclude_none=True)
     fields["created_at"] = int(task.created_at)
+    fields["session_id"] = shown_name(user, task.session_id)
     return fields
 
 
@@ -87,7 +96,7 @@ def error_envelope(request_id: RequestId | None, code: int, message: str) -> dic
     return {"jsonrpc": "2.0", "id": request_id, "error": error, **error}
 
 
-def control_answer(request_id: RequestId, task: TaskObject) -> dict[str, Any]:
+def control_answer(request_id: RequestId, task: TaskObject, user: str | None) -> dict[str, Any]:
     """The answer to a cancel, a pause or a resume; see `ControlAnswer`."""
-    fields = task_json(task)
+    fields = task_json(task, user)
     return {**fields, "jsonrpc": "2.0", "request_id": request_id, "result": fields}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from hashlib import sha256
 from typing import Any
 
@@ -23,8 +23,8 @@ def item_id(kind: str, task_id: str, step: int, index: int = 0) -> str:
     return f"{kind}_{sha256(f'{task_id}:{step}:{kind}:{index}'.encode()).hexdigest()[:32]}"
 
 
-def named(task_id: str, step: int, items: Sequence[Item], taken: set[str]) -> list[Item]:
-    """A step's items with ids; `taken` are the call ids that cannot be used again in this task."""
+def named(task_id: str, step: int, items: Sequence[Item], taken: Set[str]) -> list[Item]:
+    """A step's items with ids; `taken` are the call ids that cannot be used again."""
     taken = set(taken)
     counts = {"msg": 0, "rs": 0, "call": 0, "res": 0}
     done: list[Item] = []

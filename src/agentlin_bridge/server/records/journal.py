@@ -8,21 +8,37 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Row,
+    bindparam,
+    insert,
+    literal_column,
+    select,
+    text,
+    union_all,
+    update,
+)
 
-from agentlin_bridge.server.records.schema import DROPPED, HELD, OPEN, calls, events, tasks
+from agentlin_bridge.server.records.schema import DROPPED, HELD, OPEN, calls, events, leaving, tasks
 from agentlin_bridge.server.records.snapshot import row_of
 from agentlin_bridge.task import JsonrpcError, TaskStatus
 
 BUSY = (TaskStatus.CREATED, TaskStatus.WORKING, TaskStatus.PAUSED)
 """A session with a task like this has no room for another."""
+UNDER_WAY = (TaskStatus.CREATED, TaskStatus.WORKING)
+"""A task with one of these has to be in some process's hands."""
 
 CHANNEL = "agentlin_bridge_tasks"
 """Where processes on one PostgreSQL tell each other what changed."""
 
 _TELL = insert(events)
 _UPDATE = update(tasks).where(tasks.c.id == bindparam("task_id"))
-_BUSY = select(tasks.c.seq).where(tasks.c.session_id == bindparam("session"), tasks.c.status.in_(BUSY)).limit(1)
+_BUSY: CompoundSelect[Any] = union_all(
+    select(literal_column("1")).where(tasks.c.session_id == bindparam("session"), tasks.c.status.in_(BUSY)),
+    select(literal_column("1")).where(leaving.c.session_id == bindparam("session")),
+).limit(1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,8 @@ class Change:
             self._values["error"] = error.model_dump(exclude_none=True)
         if status.is_terminal:
             self._values["finished_at"] = time.time()
+        if status.is_terminal or status is TaskStatus.INPUT_REQUIRED:
+            self._values["executor"] = None
         self._events.append({"status": status.value, "item": None, "step": 0})
 
     @property
@@ -97,12 +115,16 @@ class Change:
         announce(connection, self._row.id)
 
 
-def announce(connection: Connection, task_id: str) -> None:
-    """Tell the other processes, once this is committed, that something about a task has changed."""
+def announce(connection: Connection, task_id: str, to: str = "") -> None:
+    """Tell the other processes, once this is committed, that something about a task has changed.
+
+    Args:
+        to: the executor that has to do something about it.
+    """
     if connection.dialect.name == "postgresql":
         executor = connection.get_execution_options().get("executor", "")
         connection.execute(
-            text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": f"{executor} {task_id}"}
+            text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": f"{executor} {to} {task_id}"}
         )
 
 
@@ -129,12 +151,13 @@ def close_calls(connection: Connection, turn_id: str) -> None:
 
 
 def is_busy(connection: Connection, session_id: str) -> bool:
-    """Whether a round of the session is under way."""
+    """Whether a round of the session is under way, or has yet to be left."""
     return connection.execute(_BUSY, {"session": session_id}).first() is not None
 
 
 def release(connection: Connection, session_id: str, executor: str) -> Start | None:
     """Let the next queued task of a session go, if nothing of it is under way."""
+    lock_session(connection, session_id)
     if is_busy(connection, session_id):
         return None
     queued = select(tasks).where(tasks.c.session_id == session_id, tasks.c.status == TaskStatus.QUEUED)

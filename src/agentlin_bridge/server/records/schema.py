@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import JSON, Column, Float, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0002"
+HEAD = "0003"
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 _ID = String(200)
@@ -35,7 +35,7 @@ tasks = Table(
     Column("tool_calls", Integer, nullable=False),  # asked by this task, without those it only repeats
     Column("steps", Integer, nullable=False, server_default="0"),  # the model calls of this task that are recorded
     Column("attempt", Integer, nullable=False, server_default="1"),  # which of its workflows counts
-    Column("executor", String(40)),  # the process that runs it; None while none has taken it up
+    Column("executor", String(40)),  # the process that is in its round, or about to be; None while none is
     Column("usage", JSON(none_as_null=True)),  # tokens, as far as the model told
     Column("size", Integer, nullable=False, server_default="0"),  # bytes of its output items
     Column("told", Integer, nullable=False, server_default="0"),  # the number of its newest event
@@ -84,12 +84,21 @@ calls = Table(
     sqlite_autoincrement=True,
 )
 
+leaving = Table(
+    "leaving",
+    metadata,
+    Column("task_id", _ID, primary_key=True),  # of a task that was ended from outside, and is perhaps deleted
+    Column("session_id", _ID, nullable=False),
+    Column("executor", String(40), nullable=False),  # the process that has yet to leave its round
+    Index("leaving_by_session", "session_id"),
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
     Column("id", _ID, primary_key=True),  # of a deleted task
     Column("user_id", _ID, nullable=False),
     Column("deleted_at", Float, nullable=False),
-    Column("answer", JSON, nullable=False),  # what the first delete said
+    Column("answer", JSON, nullable=False),  # what the first delete said, without what is large
     Index("tombstones_by_age", "deleted_at"),
 )

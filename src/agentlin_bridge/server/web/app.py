@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agentlin_bridge.server.execution.runs import Runs
+from agentlin_bridge.server.protocol.request import MAX_PAGE
 from agentlin_bridge.server.protocol.wire import Health
 from agentlin_bridge.server.web.gate import Gate
 from agentlin_bridge.server.web.http import HANDLERS
@@ -25,6 +26,7 @@ from agentlin_bridge.server.web.metrics import CONTENT_TYPE, Metrics
 from agentlin_bridge.server.web.openapi import openapi_document
 from agentlin_bridge.server.web.operation import TEXT, Operation
 from agentlin_bridge.server.web.rpc import RpcApi
+from agentlin_bridge.server.web.sessions_api import SessionApi
 from agentlin_bridge.server.web.tasks_api import TaskApi
 
 logger = logging.getLogger(__name__)
@@ -32,8 +34,6 @@ logger = logging.getLogger(__name__)
 VERSION = version("agentlin-bridge")
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request's body, unless said otherwise."""
-MAX_PAGE = 16 * 1024 * 1024
-"""Bytes of tasks on one page of a list, unless one task alone has more."""
 HEALTH_TIMEOUT = 5
 """Seconds the database has to answer a health check."""
 
@@ -61,7 +61,8 @@ def create_app(
     metrics = Metrics()
     tasks = TaskApi(runs, metrics, max_body=max_body, max_page=max_page)
     rpc = RpcApi(runs, tasks, max_body=max_body)
-    about = _About(runs, metrics, [*rpc.operations(), *tasks.operations()])
+    sessions = SessionApi(runs, max_body=max_body)
+    about = _About(runs, metrics, [*rpc.operations(), *sessions.operations(), *tasks.operations()])
     app = Starlette(
         routes=[route for operation in about.operations for route in operation.routes()],
         middleware=[Middleware(Gate, keys=Keys(api_key, keys), activity=runs.activity, metrics=metrics)],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import ParamSpec, TypeVar, cast
 
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +22,16 @@ from agentlin_bridge.server.protocol.wire import RequestId, error_envelope
 from agentlin_bridge.server.web.keys import Caller
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LARGE = 16 * 1024
+"""Bytes of JSON from which on reading and writing it would keep other requests waiting."""
+AT_ONCE = 2
+"""Large pieces of JSON that are worked on at the same time; more would only take turns."""
+
+_working: RunVar[CapacityLimiter] = RunVar("_working")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -36,6 +49,17 @@ async def read_body(request: Request, limit: int) -> bytes:
     except ClientDisconnect:
         raise Refusal("The body did not arrive completely") from None
     return bytes(body)
+
+
+async def aside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a function returns, called on a worker thread if what it works on is large."""
+    if size < LARGE:
+        return work(*args, **kwargs)
+    limiter = _working.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(AT_ONCE)
+        _working.set(limiter)
+    return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=limiter)
 
 
 def user_of(request: Request) -> str | None:

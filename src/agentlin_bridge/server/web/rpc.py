@@ -24,7 +24,7 @@ from agentlin_bridge.server.protocol.bodies import (
 from agentlin_bridge.server.protocol.refusals import INVALID_REQUEST, METHOD_NOT_FOUND, PUSH_UNSUPPORTED, Refusal
 from agentlin_bridge.server.protocol.request import read_create, read_json
 from agentlin_bridge.server.protocol.wire import RpcAnswer, envelope, task_json
-from agentlin_bridge.server.web.http import read_body, user_of
+from agentlin_bridge.server.web.http import aside, read_body, user_of
 from agentlin_bridge.server.web.operation import Operation
 from agentlin_bridge.server.web.tasks_api import TaskApi, possible_id
 from agentlin_bridge.task import TaskObject
@@ -37,8 +37,9 @@ Method = Callable[["Call"], Awaitable[Response]]
 class Call:
     """One JSON-RPC request, with what came along with it."""
 
-    def __init__(self, asked: RpcRequest, request: Request) -> None:
+    def __init__(self, asked: RpcRequest, request: Request, size: int) -> None:
         self.id = asked.id
+        self.size = size
         self.method = asked.method
         self.params = asked.params
         self.headers: Mapping[str, str] = request.headers
@@ -91,7 +92,8 @@ class RpcApi:
     async def answer(self, request: Request) -> Response:
         """POST /v1/tasks/agent."""
         request.state.request_id = None
-        body = read_json(await read_body(request, self._max_body))
+        raw = await read_body(request, self._max_body)
+        body = await aside(len(raw), read_json, raw)
         known_as = body.get("id")
         if isinstance(known_as, str | int) and not isinstance(known_as, bool):
             request.state.request_id = known_as
@@ -103,13 +105,13 @@ class RpcApi:
         if method is None:
             known = ", ".join(self._methods)
             raise Refusal(f"There is no method {asked.method!r}; known are {known}", status=404, code=METHOD_NOT_FOUND)
-        return await method(Call(asked, request))
+        return await method(Call(asked, request, len(raw)))
 
     async def _create(self, call: Call) -> Response:
         params = checked(RpcCreateParams, call.params)
         body = {**params.payload, "stream": call.method == "tasks/createSubscribe"}
         body |= {known: value for name, known in _IDS.items() if (value := getattr(params, name)) is not None}
-        create = read_create(body, call.headers, str(call.id), owner=call.user)
+        create = await aside(call.size, read_create, body, call.headers, str(call.id), owner=call.user)
         if create.session_id is not None and not (create.results or create.is_nudge):
             # On the published server this has no effect here: clients name a task that it has lost.
             create = replace(create, previous_task_id=None)
@@ -129,7 +131,7 @@ class RpcApi:
 def _on_task(act: Callable[..., Awaitable[TaskObject]]) -> Method:
     async def method(call: Call) -> Response:
         task = await act(call.task().id, user=call.user)
-        return JSONResponse(envelope(call.id, task_json(task)))
+        return JSONResponse(envelope(call.id, task_json(task, call.user)))
 
     return method
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from agentlin_bridge.server.execution.feed import Happening
 from agentlin_bridge.server.protocol.bodies import EventParams, checked
 from agentlin_bridge.server.protocol.refusals import Refusal
+from agentlin_bridge.server.protocol.sessions import shown_name
 from agentlin_bridge.server.web.metrics import Metrics
 
 PING = 15
@@ -25,17 +26,18 @@ class _Ping(ServerSentEvent):
 
 
 def event_stream(
-    happenings: AsyncGenerator[Happening, None], request_id: str | int, metrics: Metrics
+    happenings: AsyncGenerator[Happening, None], request_id: str | int, user: str | None, metrics: Metrics
 ) -> EventSourceResponse:
-    """The answer that tells what happens to a task, until its round is over or the client leaves.
+    """The answer that tells a user what happens to a task, until its round is over or the client leaves.
 
     Leaving changes nothing for the task.
     """
-    return EventSourceResponse(_frames(happenings, request_id, metrics), ping=PING, ping_message_factory=_Ping)
+    frames = _frames(happenings, request_id, user, metrics)
+    return EventSourceResponse(frames, ping=PING, ping_message_factory=_Ping)
 
 
 async def _frames(
-    happenings: AsyncGenerator[Happening, None], request_id: str | int, metrics: Metrics
+    happenings: AsyncGenerator[Happening, None], request_id: str | int, user: str | None, metrics: Metrics
 ) -> AsyncIterator[bytes]:
     head = b'{"jsonrpc":"2.0","id":' + json.dumps(request_id).encode() + b',"result":'
     with metrics.stream() as count:
@@ -46,12 +48,20 @@ async def _frames(
                     yield b"id: %d\r\ndata: %b%b%b}\r\n\r\n" % (
                         happening.number,
                         head,
-                        happening.encoded,
+                        _shown(happening, user),
                         _error_of(happening.event),
                     )
             except Refusal:
                 # The server stops, or the task is gone. The stream ends without a last event: clients look it up.
                 return
+
+
+def _shown(happening: Happening, user: str | None) -> bytes:
+    task = happening.event.get("task")
+    if user is None or task is None:
+        return happening.encoded
+    shown = {**task, "session_id": shown_name(user, task["session_id"])}
+    return Happening(happening.number, {**happening.event, "task": shown}).encoded
 
 
 def _error_of(event: Mapping[str, object]) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
+from anyio import to_thread
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,7 +17,6 @@ from agentlin_bridge.server.protocol.bodies import OTHER_ID, TASK_ID, CreateBody
 from agentlin_bridge.server.protocol.refusals import unknown_task
 from agentlin_bridge.server.protocol.request import (
     CreateRequest,
-    ListQuery,
     read_create,
     read_json,
     read_list_query,
@@ -31,11 +31,12 @@ from agentlin_bridge.server.protocol.wire import (
     envelope,
     task_json,
 )
-from agentlin_bridge.server.web.http import read_body, request_id, user_of
+from agentlin_bridge.server.web.http import aside, read_body, request_id, user_of
 from agentlin_bridge.server.web.metrics import Metrics
 from agentlin_bridge.server.web.operation import EVENT_STREAM, Operation
-from agentlin_bridge.server.web.pages import page_answer
+from agentlin_bridge.server.web.sessions_api import stored_session
 from agentlin_bridge.server.web.streaming import event_stream, read_position
+from agentlin_bridge.task import TaskObject
 
 _EVERY = (400, 401, 403, 500, 503)
 _OF_A_TASK = (401, 403, 404, 500, 503)
@@ -141,28 +142,20 @@ class TaskApi:
 
     async def create(self, request: Request) -> Response:
         """POST /v1/tasks."""
-        body = read_json(await read_body(request, self._max_body))
+        raw = await read_body(request, self._max_body)
+        body = await aside(len(raw), read_json, raw)
         request.state.request_id = known_as = request_id_of(body, request.headers)
-        return await self.begin(read_create(body, request.headers, known_as, owner=user_of(request)), known_as)
+        create = await aside(len(raw), read_create, body, request.headers, known_as, owner=user_of(request))
+        return await self.begin(create, known_as)
 
     async def begin(self, create: CreateRequest, known_as: RequestId) -> Response:
         """Serve a create request, however it came."""
-        create = await self._in_own_session(create)
+        if create.session_id is not None:
+            stored = await stored_session(self._runs.store, create.owner, create.session_id)
+            create = replace(create, session_id=stored)
         if not create.stream:
-            return JSONResponse(envelope(known_as, task_json(await self._runs.create(create))))
-        task = await self._runs.begin(create)
-        return event_stream(self._runs.follow(task.id, user=create.owner), known_as, self._metrics)
-
-    async def _in_own_session(self, create: CreateRequest) -> CreateRequest:
-        """A session of the caller's own under the name of somebody else's: that one is none of theirs."""
-        if create.owner is None or create.session_id is None:
-            return create
-        tasks, _ = await self._runs.store.page(ListQuery(session_id=create.session_id, limit=1))
-        if not tasks or tasks[0].user_id == create.owner:
-            return create
-        return replace(
-            create, session_id=f"sess_{sha256(f'{create.owner}:{create.session_id}'.encode()).hexdigest()[:32]}"
-        )
+            return JSONResponse(envelope(known_as, task_json(await self._runs.create(create), create.owner)))
+        return event_stream(await self._runs.stream(create), known_as, create.owner, self._metrics)
 
     async def list_tasks(self, request: Request) -> Response:
         """GET /v1/tasks."""
@@ -171,34 +164,43 @@ class TaskApi:
 
     async def page(self, params: ListParams, owner: str | None, known_as: RequestId | None) -> Response:
         """Serve a list request, however it came."""
-        query = read_list_query(params, owner=owner)
+        query = read_list_query(params, owner=owner, max_bytes=self._max_page)
+        if query.session_id is not None:
+            stored = await stored_session(self._runs.store, owner, query.session_id)
+            query = replace(query, session_id=stored)
         tasks, more = await self._runs.store.page(query)
-        return page_answer(known_as, query, tasks, more, self._max_page)
+        # Putting many tasks into JSON takes a while.
+        return await to_thread.run_sync(_page_answer, known_as, tasks, more, owner)
 
     async def retrieve(self, request: Request) -> Response:
         """GET /v1/tasks/{task_id}."""
-        task = await self._runs.retrieve(_task_id(request), user=user_of(request))
-        return self._enveloped(request, task_json(task))
+        user = user_of(request)
+        task = await self._runs.retrieve(_task_id(request), user=user)
+        return JSONResponse(envelope(_known(request), task_json(task, user)))
 
     async def delete(self, request: Request) -> Response:
         """DELETE /v1/tasks/{task_id}."""
-        task = await self._runs.delete(_task_id(request), user=user_of(request))
-        return self._enveloped(request, task_json(task))
+        user = user_of(request)
+        task = await self._runs.delete(_task_id(request), user=user)
+        return JSONResponse(envelope(_known(request), task_json(task, user)))
 
     async def cancel(self, request: Request) -> Response:
         """POST /v1/tasks/{task_id}/cancel."""
-        task = await self._runs.cancel(_task_id(request), user=user_of(request))
-        return JSONResponse(control_answer(_known(request), task))
+        return await self._controlled(request, self._runs.cancel)
 
     async def pause(self, request: Request) -> Response:
         """POST /v1/tasks/{task_id}/pause."""
-        task = await self._runs.pause(_task_id(request), user=user_of(request))
-        return JSONResponse(control_answer(_known(request), task))
+        return await self._controlled(request, self._runs.pause)
 
     async def resume(self, request: Request) -> Response:
         """POST /v1/tasks/{task_id}/resume."""
-        task = await self._runs.resume(_task_id(request), user=user_of(request))
-        return JSONResponse(control_answer(_known(request), task))
+        return await self._controlled(request, self._runs.resume)
+
+    @staticmethod
+    async def _controlled(request: Request, act: Callable[[str, str | None], Awaitable[TaskObject]]) -> Response:
+        user = user_of(request)
+        task = await act(_task_id(request), user)
+        return JSONResponse(control_answer(_known(request), task, user))
 
     async def events(self, request: Request) -> Response:
         """GET /v1/tasks/{task_id}/events."""
@@ -207,11 +209,12 @@ class TaskApi:
     async def follow(self, task_id: str, after: int, owner: str | None, known_as: RequestId) -> Response:
         """Serve an event stream, however it was asked for."""
         await self._runs.retrieve(task_id, user=owner)
-        return event_stream(self._runs.follow(task_id, after=after, user=owner), known_as, self._metrics)
+        return event_stream(self._runs.follow(task_id, after=after, user=owner), known_as, owner, self._metrics)
 
-    @staticmethod
-    def _enveloped(request: Request, result: Any) -> Response:
-        return JSONResponse(envelope(_known(request), result))
+
+def _page_answer(known_as: RequestId | None, tasks: Sequence[TaskObject], more: bool, user: str | None) -> Response:
+    shown = [task_json(task, user) for task in tasks]
+    return JSONResponse({"jsonrpc": "2.0", "id": known_as, "has_more": more, "result": shown})
 
 
 def _known(request: Request) -> RequestId:
