@@ -64,6 +64,13 @@ def running_postgres() -> Iterator[Postgres]:
             _do([*control, "--mode=immediate", "stop"], directory)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the test session's own; import it to where it is used."""
+    with running_postgres() as server:
+        yield server
+
+
 def _binaries() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     for directory in found:

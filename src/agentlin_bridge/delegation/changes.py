@@ -1,4 +1,6 @@
-"""Noticing that a task changed: at once when this process did it, within a moment when another did."""
+"""Noticing that a task changed: at once when this process did it, or another on PostgreSQL, which tells; within half a
+second when another did on SQLite.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,16 @@ import anyio
 from agentlin_bridge.delegation.ledger import reading
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.errors import LedgerError
+from agentlin_bridge.task import TaskStatus
 
 logger = logging.getLogger(__name__)
-
-INTERVAL = 0.5
-"""Seconds between looks at the ledger for other processes' changes, while somebody waits."""
 
 
 class Changes:
     """Wakes those who wait for a task to change.
 
     Args:
-        ledger: looked at for changes by other processes.
+        ledger: tells of changes by other processes, or is looked at for them.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -32,6 +32,7 @@ class Changes:
         self._events: dict[str, anyio.Event] = {}
         self._versions: dict[str, int] = {}
         self._wanted = anyio.Event()
+        self._missed = anyio.Event()
 
     @contextmanager
     def watching(self, task_id: str) -> Iterator[None]:
@@ -57,16 +58,28 @@ class Changes:
             event.set()
 
     async def run(self, on_terminal: Callable[[str], None]) -> None:
-        """Look for other processes' changes until cancelled.
+        """Notice other processes' changes, and keep this one noticed, until cancelled.
 
         Args:
             on_terminal: called with the id of a watched task that is over.
         """
+
+        def heard(task_id: str, status: TaskStatus) -> None:
+            self.announce(task_id)
+            if status.is_terminal:
+                on_terminal(task_id)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._ledger.keep_present, heard, self._miss)
+            await self._look(on_terminal)
+
+    async def _look(self, on_terminal: Callable[[str], None]) -> None:
         while True:
             await self._wanted.wait()
             if not self._watched:
                 self._wanted = anyio.Event()
                 continue
+            self._missed = anyio.Event()
             try:
                 found = await self._ledger.read(reading.versions, list(self._watched))
             except LedgerError as error:
@@ -77,10 +90,15 @@ class Changes:
                 self._notice(task_id, version)
                 if status.is_terminal:
                     on_terminal(task_id)
-            await anyio.sleep(INTERVAL)
+            with anyio.move_on_after(self._ledger.look_interval):
+                await self._missed.wait()
+
+    def _miss(self) -> None:
+        self._missed.set()
 
     def _notice(self, task_id: str, version: int) -> None:
-        if self._versions.get(task_id, version) != version:
-            self.announce(task_id)
         if task_id in self._watched:
+            # At the first look nobody knows which version those who watch have seen.
+            if self._versions.get(task_id) != version:
+                self.announce(task_id)
             self._versions[task_id] = version

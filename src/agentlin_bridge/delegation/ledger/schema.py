@@ -1,5 +1,7 @@
 """The ledger's tables. A change here needs a new revision under `migrations/versions`.
 
+What comes from outside has no length of ours. Every change of a task counts its `version` up.
+
 tasks    what was asked, by whom, how it stands
 rounds   one remote task each: its id is written before it is sent; (task_id, seq) being unique is what
          makes one process the one that claims a continuation
@@ -8,6 +10,8 @@ notes    what a backend learned about its remote and wants to know again after a
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -23,33 +27,54 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
+
+SCHEMA = "agentlin_bridge"
+"""Where the tables are on PostgreSQL."""
+
+CHANNEL = "agentlin_bridge_ledger"
+"""Where a change of a task is told on PostgreSQL: `<application name> <task id> <status>`."""
+
+
+class RemoteText(TypeDecorator[str]):
+    """Text that a model wrote. PostgreSQL takes any character but one, which is no reason to lose the rest."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """The text as the database takes it."""
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
 
 metadata = MetaData()
 
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", String(128), primary_key=True),
-    Column("principal", String(256), nullable=False),
-    Column("request_id", String(256)),
+    Column("id", String, primary_key=True),
+    Column("principal", String, nullable=False),
+    Column("request_id", String),
     Column("fingerprint", String(64), nullable=False),
     Column("backend", String(64), nullable=False),
-    Column("place", String(1024), nullable=False),
-    Column("agent", String(256)),
-    Column("continue_task", String(128)),
-    Column("previous_remote_id", String(256)),
+    Column("place", String, nullable=False),
+    Column("agent", String),
+    Column("continue_task", String),
+    Column("previous_remote_id", String),
     Column("content", JSON, nullable=False),
     Column("client_tools", JSON, nullable=False),
     Column("options", JSON, nullable=False),
     Column("output_schema", JSON),
     Column("metadata", JSON, nullable=False),
-    Column("session_id", String(256), nullable=False),
-    Column("user_id", String(256), nullable=False),
+    Column("session_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
     Column("stream", Boolean, nullable=False),
     Column("status", String(16), nullable=False),
-    Column("answer", Text),
+    Column("answer", RemoteText),
     Column("error", JSON),
     Column("usage", JSON, nullable=False),
     Column("remote_outcome", String(16)),
@@ -60,16 +85,17 @@ tasks = Table(
     Column("deleted_at", Float),
     UniqueConstraint("principal", "request_id", name="uq_tasks_request"),
     Index("ix_tasks_listing", "principal", "created_at", "id"),
+    Index("ix_tasks_session", "session_id"),
 )
 
 rounds = Table(
     "rounds",
     metadata,
-    Column("task_id", String(128), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String, ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("kind", String(16), nullable=False),
-    Column("remote_id", String(256), nullable=False),
-    Column("session_id", String(256), nullable=False),
+    Column("remote_id", String, nullable=False),
+    Column("session_id", String, nullable=False),
     Column("owner", String(64), nullable=False),
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -86,12 +112,12 @@ rounds = Table(
 calls = Table(
     "calls",
     metadata,
-    Column("task_id", String(128), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String, ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", Integer, primary_key=True),
-    Column("call_id", String(256), primary_key=True),
+    Column("call_id", String, primary_key=True),
     Column("position", Integer, nullable=False),
-    Column("name", String(256), nullable=False),
-    Column("arguments", Text, nullable=False),
+    Column("name", String, nullable=False),
+    Column("arguments", RemoteText, nullable=False),
     Column("state", String(16), nullable=False),
     Column("approval", String(16)),
     Column("edited", Text),  # the arguments a person approved instead of those asked for
@@ -108,7 +134,7 @@ notes = Table(
     "notes",
     metadata,
     Column("backend", String(64), primary_key=True),
-    Column("name", String(512), primary_key=True),
-    Column("value", String(64), nullable=False),
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
     Column("noted_at", Float, nullable=False),
 )

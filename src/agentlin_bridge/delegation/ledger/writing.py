@@ -2,6 +2,9 @@
 
 The functions run on a connection inside a write transaction. Those that return a bool are compare-and-set:
 False means that somebody else was first, or that the task is over, and that nothing was changed.
+
+On SQLite there is one writer at a time. On PostgreSQL, READ COMMITTED, what is to be decided about a task is decided
+with its row locked: no function looks at a task and then changes it without.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, select, update
 
 from agentlin_bridge.delegation.ledger import reading
 from agentlin_bridge.delegation.ledger.records import (
@@ -28,6 +31,7 @@ from agentlin_bridge.errors import AlreadyAnswered, InvalidRequestError, Request
 from agentlin_bridge.task import TERMINAL, JsonrpcError, RemoteOutcome, TaskObject, TaskStatus, ToolResult
 
 _OPEN = tasks.c.status.not_in(list(TERMINAL))
+_STATUS = select(tasks.c.status).where(tasks.c.id == bindparam("id_")).with_for_update()
 
 
 def create_task(connection: Connection, new: NewTask, *, owner: str) -> tuple[TaskRecord, bool]:
@@ -37,7 +41,10 @@ def create_task(connection: Connection, new: NewTask, *, owner: str) -> tuple[Ta
         RequestConflict: that one was made with other arguments.
         TaskNotFound: that one was deleted.
     """
+    if new.continue_task is not None:
+        _lock_session(connection, new.session_id)
     if new.request_id is not None:
+        # Two who find nothing here at once: the second's insert fails, and it tries again.
         earlier = reading.load_by_request(connection, new.principal, new.request_id)
         if earlier is not None:
             return _same_request(earlier, new), False
@@ -51,6 +58,12 @@ def create_task(connection: Connection, new: NewTask, *, owner: str) -> tuple[Ta
     )
     _claim(connection, new.id, 1, NextRound(RoundKind.START, new.id, new.session_id), owner=owner)
     return _loaded(connection, new.id), True
+
+
+def _lock_session(connection: Connection, session_id: str) -> None:
+    """Who else begins a task in the session waits at the rows of its tasks, and then sees ours."""
+    its_tasks = select(tasks.c.id).where(tasks.c.session_id == session_id).order_by(tasks.c.id)
+    connection.execute(its_tasks.with_for_update()).all()
 
 
 def _check_session(connection: Connection, new: NewTask) -> None:
@@ -87,12 +100,13 @@ def adopt_task(connection: Connection, new: NewTask, remote: TaskObject, *, owne
     change = update(rounds).where(rounds.c.task_id == new.id)
     connection.execute(change.values(state=RoundState.SEEN, seen_at=time.time()))
     if remote.created_at:
-        connection.execute(update(tasks).where(tasks.c.id == new.id).values(created_at=remote.created_at))
+        _touch(connection, tasks.c.id == new.id, created_at=remote.created_at)
     return _loaded(connection, record.id)
 
 
 def take_over(connection: Connection, task_id: str, seq: int, *, fence: int, owner: str) -> bool:
     """Become the one who sends a round that was claimed but, as far as anyone can tell, never sent."""
+    _lock(connection, task_id)
     where = and_(
         rounds.c.task_id == task_id,
         rounds.c.seq == seq,
@@ -100,11 +114,15 @@ def take_over(connection: Connection, task_id: str, seq: int, *, fence: int, own
         rounds.c.state == RoundState.CLAIMED,
     )
     values = {"owner": owner, "fence": fence + 1, "attempt": rounds.c.attempt + 1, "claimed_at": time.time()}
-    return connection.execute(update(rounds).where(where).values(**values)).rowcount == 1
+    if connection.execute(update(rounds).where(where).values(**values)).rowcount == 0:
+        return False
+    _touch(connection, tasks.c.id == task_id)
+    return True
 
 
 def mark_sending(connection: Connection, task_id: str, seq: int, *, fence: int, owner: str) -> bool:
     """A request of this round is about to leave; False if the round is no longer ours to send."""
+    status = _lock(connection, task_id)
     where = and_(
         rounds.c.task_id == task_id,
         rounds.c.seq == seq,
@@ -112,9 +130,10 @@ def mark_sending(connection: Connection, task_id: str, seq: int, *, fence: int, 
         rounds.c.owner == owner,
         rounds.c.state == RoundState.CLAIMED,
     )
-    if _is_over(connection, task_id) or connection.execute(select(rounds.c.seq).where(where)).first() is None:
+    if status.is_terminal or connection.execute(select(rounds.c.seq).where(where)).first() is None:
         return False
-    _touch(connection, and_(tasks.c.id == task_id, tasks.c.status == TaskStatus.CREATED), status=TaskStatus.WORKING)
+    if status is TaskStatus.CREATED:
+        _touch(connection, tasks.c.id == task_id, status=TaskStatus.WORKING)
     return True
 
 
@@ -123,6 +142,7 @@ def mark_seen(connection: Connection, task_id: str, seq: int, remote: TaskObject
 
     Where the remote chose its own ids, they are adopted.
     """
+    _lock(connection, task_id)
     now = time.time()
     where = and_(rounds.c.task_id == task_id, rounds.c.seq == seq, rounds.c.state == RoundState.CLAIMED)
     seen = update(rounds).where(where).values(state=RoundState.SEEN, seen_at=now, remote_id=remote.id)
@@ -130,9 +150,11 @@ def mark_seen(connection: Connection, task_id: str, seq: int, remote: TaskObject
         return
     delivered = and_(calls.c.task_id == task_id, calls.c.seq == seq - 1, calls.c.state == CallState.ANSWERED)
     connection.execute(update(calls).where(delivered).values(state=CallState.DELIVERED, delivered_at=now))
+    values = {}
     if remote.session_id:
-        _set_session(connection, task_id, seq, remote.session_id)
-    _touch(connection, tasks.c.id == task_id)
+        values = {"session_id": remote.session_id}
+        connection.execute(update(rounds).where(rounds.c.task_id == task_id, rounds.c.seq == seq).values(values))
+    _touch(connection, tasks.c.id == task_id, **values)
 
 
 def settle_round(
@@ -188,7 +210,7 @@ def start_call(
 ) -> bool:
     """Claim a call before its handler runs: a fresh one, or (`previous`) one that an instance left started."""
     state = CallState.REQUESTED if previous is None else CallState.STARTED
-    if _is_over(connection, task_id):
+    if _lock(connection, task_id).is_terminal:
         return False
     where = and_(_call(task_id, seq, call_id), calls.c.state == state)
     if previous is not None:
@@ -202,18 +224,21 @@ def start_call(
 
 def answer_call(connection: Connection, task_id: str, seq: int, call_id: str, result: ToolResult) -> bool:
     """Put a call's result on record; the first one stands."""
-    if _is_over(connection, task_id):
-        return False
-    where = and_(_call(task_id, seq, call_id), calls.c.state.in_([CallState.REQUESTED, CallState.STARTED]))
-    values = {"state": CallState.ANSWERED, "result": result.model_dump(mode="json"), "answered_at": time.time()}
-    if connection.execute(update(calls).where(where).values(**values)).rowcount == 0:
+    if _lock(connection, task_id).is_terminal or not _answer(connection, task_id, seq, call_id, result):
         return False
     _touch(connection, tasks.c.id == task_id)
     return True
 
 
+def _answer(connection: Connection, task_id: str, seq: int, call_id: str, result: ToolResult) -> bool:
+    where = and_(_call(task_id, seq, call_id), calls.c.state.in_([CallState.REQUESTED, CallState.STARTED]))
+    values = {"state": CallState.ANSWERED, "result": result.model_dump(mode="json"), "answered_at": time.time()}
+    return connection.execute(update(calls).where(where).values(**values)).rowcount == 1
+
+
 def require_approval(connection: Connection, task_id: str, seq: int, call_id: str) -> None:
     """A call waits for a person's approval."""
+    _lock(connection, task_id)
     where = and_(_call(task_id, seq, call_id), calls.c.state == CallState.REQUESTED, calls.c.approval.is_(None))
     if connection.execute(update(calls).where(where).values(approval=ApprovalState.REQUIRED)).rowcount:
         _touch(connection, tasks.c.id == task_id)
@@ -255,6 +280,7 @@ def submit(connection: Connection, task_id: str, results: Mapping[str, ToolResul
         AlreadyAnswered: another result stands.
     """
     record = _loaded(connection, task_id)
+    answered = False
     for call_id, result in results.items():
         newest_first = (
             (round_.seq, call) for round_ in reversed(record.rounds) for call in round_.calls if call.call_id == call_id
@@ -268,7 +294,10 @@ def submit(connection: Connection, task_id: str, results: Mapping[str, ToolResul
                     f"The call {call_id!r} already has a result; the first one stands.", next_step=_awaited(record)
                 )
         else:
-            answer_call(connection, task_id, seq, call_id, result)
+            answered = _answer(connection, task_id, seq, call_id, result) or answered
+    if not answered:
+        return record
+    _touch(connection, tasks.c.id == task_id)
     return _loaded(connection, task_id)
 
 
@@ -319,12 +348,6 @@ def claim_repair(
     return True
 
 
-def _set_session(connection: Connection, task_id: str, seq: int, session_id: str) -> None:
-    where = and_(rounds.c.task_id == task_id, rounds.c.seq == seq)
-    connection.execute(update(rounds).where(where).values(session_id=session_id))
-    connection.execute(update(tasks).where(tasks.c.id == task_id).values(session_id=session_id))
-
-
 def _claim(connection: Connection, task_id: str, seq: int, claimed: NextRound, *, owner: str) -> None:
     connection.execute(
         insert(rounds).values(
@@ -373,7 +396,7 @@ def resume(connection: Connection, task_id: str) -> bool:
 def annotate(connection: Connection, task_id: str, added: Mapping[str, Any]) -> TaskRecord:
     """Add to a task's metadata."""
     metadata = {**_loaded(connection, task_id).metadata, **added}
-    connection.execute(update(tasks).where(tasks.c.id == task_id).values(metadata=metadata))
+    _touch(connection, tasks.c.id == task_id, metadata=metadata)
     return _loaded(connection, task_id)
 
 
@@ -402,14 +425,19 @@ def bury(connection: Connection, task_id: str) -> None:
 
 def note(connection: Connection, backend: str, learned: Mapping[str, str]) -> None:
     """Keep what a backend learned about its remotes; the newest stands."""
-    for name, value in learned.items():
-        connection.execute(delete(notes).where(notes.c.backend == backend, notes.c.name == name))
-        connection.execute(insert(notes).values(backend=backend, name=name, value=value, noted_at=time.time()))
+    for name, value in sorted(learned.items()):
+        values = {"value": value, "noted_at": time.time()}
+        known = update(notes).where(notes.c.backend == backend, notes.c.name == name)
+        if connection.execute(known.values(values)).rowcount == 0:
+            connection.execute(insert(notes).values(backend=backend, name=name, **values))
 
 
-def _is_over(connection: Connection, task_id: str) -> bool:
-    status = connection.execute(select(tasks.c.status).where(tasks.c.id == task_id)).scalar()
-    return status is None or TaskStatus(status).is_terminal
+def _lock(connection: Connection, task_id: str) -> TaskStatus:
+    """Keep the task as it is, for all but this transaction; its status."""
+    status = connection.execute(_STATUS, {"id_": task_id}).scalar()
+    if status is None:
+        raise TaskNotFound(f"There is no task {task_id!r}.")
+    return TaskStatus(status)
 
 
 def _call(task_id: str, seq: int, call_id: str) -> ColumnElement[bool]:
@@ -422,7 +450,7 @@ def _touch(connection: Connection, where: ColumnElement[bool], **values: Any) ->
 
 
 def _loaded(connection: Connection, task_id: str) -> TaskRecord:
-    record = reading.load(connection, task_id)
+    record = reading.load(connection, task_id, locked=True)
     if record is None:
         raise TaskNotFound(f"There is no task {task_id!r}.")
     return record
