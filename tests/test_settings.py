@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agentlin_bridge import ConfigurationError, TaskBridge
+from agentlin_bridge import ConfigurationError, InvalidRequestError, TaskBridge
 from agentlin_bridge.settings import DEFAULT_BASE_URL, BackendName, Config, load_settings
-from agentlin_bridge.wiring import DEMO_NOTICE, build_backend
+from agentlin_bridge.wiring import DEMO_NOTICE, build_backends
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -33,6 +33,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"AGENTLIN_API_KEY": "k", "AGENTLIN_BRIDGE_BACKEND": "embedded"}, BackendName.EMBEDDED, None),
         ({"AGENTLIN_API_KEY": "", "AGENTLIN_BASE_URL": ""}, BackendName.EMBEDDED, None),
+        ({"NLA_ENGINE_BASE_URL": "http://127.0.0.1:3"}, BackendName.NLA, None),
+        ({"NLA_ENGINE_BASE_URL": "http://127.0.0.1:3", "AGENTLIN_API_KEY": "k"}, BackendName.AGENTLIN, None),
+        (
+            {"NLA_ENGINE_BASE_URL": "http://127.0.0.1:3", "AGENTLIN_BRIDGE_BACKEND": "embedded"},
+            BackendName.EMBEDDED,
+            None,
+        ),
     ],
 )
 def test_which_backend(
@@ -42,9 +49,9 @@ def test_which_backend(
         monkeypatch.setenv(name, value)
     settings = load_settings()
     assert settings.backend is backend
-    built = build_backend(settings)
+    built = build_backends(settings, Config())[0]
     assert built.name == backend
-    assert built.notice == (DEMO_NOTICE if backend is BackendName.EMBEDDED else "")
+    assert (built.notice == DEMO_NOTICE) is (backend is BackendName.EMBEDDED)
     if url is not None:
         assert url in repr(vars(vars(built)["_transport"])["_endpoint"])
 
@@ -52,13 +59,17 @@ def test_which_backend(
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
+        ({"AGENTLIN_BRIDGE_DATABASE": "postgresql://me:secret@host/db"}, "started on demand keeps its tasks in a file"),
+        ({"AGENTLIN_BRIDGE_BACKEND": "nla"}, "NLA_ENGINE_BASE_URL is not set"),
+        ({"NLA_ENGINE_API_KEY": "secret"}, "NLA_ENGINE_BASE_URL is not set"),
+        ({"NLA_ENGINE_BASE_URL": "engine"}, "NLA_ENGINE_BASE_URL: 'engine' is not an http"),
         ({"AGENTLIN_BRIDGE_BACKEND": "agentlin"}, "neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY"),
-        ({"AGENTLIN_BRIDGE_BACKEND": "temporal"}, "AGENTLIN_BRIDGE_BACKEND is 'temporal'.*agentlin, embedded"),
+        ({"AGENTLIN_BRIDGE_BACKEND": "temporal"}, "AGENTLIN_BRIDGE_BACKEND is 'temporal'.*agentlin, embedded, nla"),
         ({"AGENTLIN_CLIENT_ID": "AIME"}, "AGENTLIN_CLIENT_ID is set, but neither"),
         ({"AGENTLIN_BASE_URL": "agentlin.example"}, "AGENTLIN_BASE_URL: 'agentlin.example' is not an http"),
         ({"AGENTLIN_BASE_URL": "http://127.0.0.1:99999/v1"}, "AGENTLIN_BASE_URL: Port out of range"),
         ({"AGENTLIN_BASE_URL": "http://127.0.0.1:0/v1"}, "is not an http"),
-        ({"AGENTLIN_BASE_URL": "https://me:secret@host/v1"}, "must not carry credentials; put the key"),
+        ({"AGENTLIN_BASE_URL": "https://me:secret@host/v1"}, "must not carry credentials"),
         ({"AGENTLIN_API_KEY": "secret\nkey"}, "AGENTLIN_API_KEY: the key holds characters"),
         ({"AGENTLIN_API_KEY": "secrét"}, "AGENTLIN_API_KEY: the key holds characters"),
         ({"AGENTLIN_BRIDGE_SERVER_KEYS": "secret"}, "server_keys.*write it as JSON"),
@@ -82,10 +93,58 @@ def test_a_key_from_a_file_may_end_in_a_line_break(monkeypatch: pytest.MonkeyPat
     assert key.get_secret_value() == "key"
 
 
+def profiles(directory: Path, text: str) -> None:
+    (directory / "agentlin-bridge.toml").write_text(text)
+
+
+def test_profiles_name_the_backends_that_are_used_besides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NLA_ENGINE_BASE_URL", "http://127.0.0.1:3")
+    monkeypatch.setenv("AGENTLIN_BRIDGE_BACKEND", "embedded")
+    profiles(tmp_path, '[agents.movie]\nbackend = "nla"\nagent_id = "movie"\n[agents.plain]\n')
+    bridge = TaskBridge.from_env(ledger=str(tmp_path / "ledger"))
+    assert bridge.capabilities.client_tools
+    assert bridge.capabilities_of("plain").client_tools
+    assert not bridge.capabilities_of("movie").client_tools
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ('backend = "nla"', "NLA_ENGINE_BASE_URL is not set"),
+        ('backend = "agentlin"', "neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY"),
+        ('backend = "temporal"', "agents.movie.backend is 'temporal'"),
+        ("backend = [1]", r"agents.movie.backend is \[1\]"),
+    ],
+)
+def test_a_profile_whose_backend_is_not_set_up_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profiles(tmp_path, f"[agents.movie]\n{profile}\n")
+    with pytest.raises(ConfigurationError, match=said):
+        TaskBridge.from_env()
+
+
+def test_of_the_environment_only_what_profiles_refer_to_is_sent_to_the_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"NLA_ENGINE_BASE_URL": "http://127.0.0.1:3", "GIVEN": "given", "OTHER": "other"}.items():
+        monkeypatch.setenv(name, value)
+    profiles(tmp_path, '[agents.movie]\nagent_id = "movie"\n[agents.movie.input]\nkey = "${GIVEN}"\n')
+    settings = load_settings()
+    (engine,) = build_backends(settings, settings.load_config())
+    engine.check_options({"agent_id": "movie", "input": {"key": "${GIVEN}"}})
+    with pytest.raises(InvalidRequestError, match=r"refers to \$\{OTHER\}, which this bridge has no secret for"):
+        engine.check_options({"agent_id": "movie", "input": {"key": "${OTHER}"}})
+
+
 def test_the_key_is_nowhere_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTLIN_API_KEY", "very-secret")
+    monkeypatch.setenv("AGENTLIN_BRIDGE_LEDGER", "postgresql://me:very-secret@host/db")
     settings = load_settings()
-    shown = [repr(settings), str(settings), settings.model_dump_json(), repr(build_backend(settings))]
+    shown = [repr(settings), str(settings), settings.model_dump_json(), repr(build_backends(settings, Config())[0])]
     assert not any("very-secret" in text for text in shown)
     bridge = TaskBridge.from_env()
     with pytest.raises(TypeError, match="keeps its key"):

@@ -14,11 +14,22 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.errors import ConfigurationError
+from agentlin_bridge.tool_servers.description import CommandEntry, ServerEntry, SourceName, ToolName
 
 DEFAULT_BASE_URL = "https://api.linxueyuan.online/v1"
 """The documented deployment (source: `agentlin_client` 1.14.0)."""
@@ -31,6 +42,7 @@ class BackendName(StrEnum):
 
     AGENTLIN = "agentlin"
     EMBEDDED = "embedded"
+    NLA = "nla"
 
 
 class McpConfig(BaseModel):
@@ -74,13 +86,34 @@ class ServerConfig(BaseModel):
     retention: float | None = Field(None, gt=0)
 
 
+_SOURCES = {
+    "servers": "tool_servers",
+    "commands": "tool_commands",
+    "host_file": "host_file",
+    "host_servers": "host_servers",
+}
+"""What else than declared tools stands under `[client_tools]`, and the field of `Config` it becomes."""
+
+
+def _is_declared(value: object) -> bool:
+    """Whether it is a declared tool rather than tables of servers or commands."""
+    if not isinstance(value, dict) or not value or not value.keys() <= ToolSpec.model_fields.keys():
+        return False
+    return isinstance(value.get("description"), str) or "type" in value.get("parameters", {})
+
+
 class Config(BaseModel):
     """The TOML file.
 
     Attributes:
         limits: bounds on time, size and concurrency.
         agents: agent profiles: per name, parameters of the backend's create request.
-        client_tools: client tools by name.
+        client_tools: by name, client tools that a host's model executes.
+        tool_servers: by name, MCP servers whose tools the bridge executes; one without command and url is the host
+            file's.
+        tool_commands: by the tools' names, commands that the bridge executes.
+        host_file: a host's own configuration file, with MCP servers.
+        host_servers: which of its servers are used; None for all.
         mcp: how the MCP server shows itself.
         server: how the embedded server works, and its agents.
     """
@@ -90,8 +123,31 @@ class Config(BaseModel):
     limits: Limits = Limits()
     agents: dict[str, dict[str, Any]] = {}
     client_tools: dict[str, ToolSpec] = {}
+    tool_servers: dict[SourceName, ServerEntry] = Field({}, validation_alias=AliasPath("client_tools", "servers"))
+    tool_commands: dict[ToolName, CommandEntry] = Field({}, validation_alias=AliasPath("client_tools", "commands"))
+    host_file: Path | None = Field(None, validation_alias=AliasPath("client_tools", "host_file"))
+    host_servers: list[str] | None = Field(None, validation_alias=AliasPath("client_tools", "host_servers"))
     mcp: McpConfig = McpConfig()
     server: ServerConfig = ServerConfig()
+
+    @field_validator("client_tools", mode="before")
+    @classmethod
+    def _declared(cls, given: Any) -> Any:
+        """Those tools that are declared; the rest of the table has fields of its own."""
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if name not in _SOURCES or _is_declared(value)}
+
+    @field_validator(*_SOURCES.values(), mode="before")
+    @classmethod
+    def _not_declared(cls, given: Any, info: ValidationInfo) -> Any:
+        """A tool may be declared that is called like one of these fields."""
+        return cls.model_fields[info.field_name or ""].default if _is_declared(given) else given
+
+    @field_validator("host_file")
+    @classmethod
+    def _beside_this_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else Path((info.context or {}).get("directory", ".")) / path.expanduser()
 
     @property
     def default_model(self) -> str | None:
@@ -108,16 +164,23 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, validation_alias="AGENTLIN_API_KEY")
     client_id: str | None = Field(None, validation_alias="AGENTLIN_CLIENT_ID")
     user_id: str | None = Field(None, validation_alias="AGENTLIN_USER_ID")
+    nla_base_url: str | None = Field(None, validation_alias="NLA_ENGINE_BASE_URL")
+    nla_api_key: SecretStr | None = Field(None, validation_alias="NLA_ENGINE_API_KEY")
+    nla_agent: str | None = Field(None, validation_alias="NLA_ENGINE_AGENT")
     chosen_backend: str | None = Field(None, validation_alias="AGENTLIN_BRIDGE_BACKEND")
-    ledger: str = Field("", validation_alias="AGENTLIN_BRIDGE_LEDGER")
+    ledger: SecretStr = Field(SecretStr(""), validation_alias="AGENTLIN_BRIDGE_LEDGER")
     database: str = Field("", validation_alias="AGENTLIN_BRIDGE_DATABASE")
     model: str | None = Field(None, validation_alias="AGENTLIN_BRIDGE_MODEL")
     dialect: Literal["documented", "published"] | None = Field(None, validation_alias="AGENTLIN_BRIDGE_DIALECT")
     server_tools: Literal["all", "none"] = Field("all", validation_alias="AGENTLIN_BRIDGE_SERVER_TOOLS")
     config_file: Path | None = Field(None, validation_alias="AGENTLIN_BRIDGE_CONFIG")
     server_keys: dict[str, SecretStr] = Field({}, validation_alias="AGENTLIN_BRIDGE_SERVER_KEYS")
+    mcp_tokens: dict[str, SecretStr] = Field({}, validation_alias="AGENTLIN_BRIDGE_MCP_TOKENS")
+    mcp_keys: list[SecretStr] = Field([], validation_alias="AGENTLIN_BRIDGE_MCP_KEYS")
+    mcp_hosts: list[str] = Field([], validation_alias="AGENTLIN_BRIDGE_MCP_HOSTS")
+    mcp_origins: list[str] = Field([], validation_alias="AGENTLIN_BRIDGE_MCP_ORIGINS")
 
-    @field_validator("base_url")
+    @field_validator("base_url", "nla_base_url")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
         if value is not None:
@@ -125,10 +188,10 @@ class Settings(BaseSettings):
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
                 raise ValueError(f"{value!r} is not an http(s) URL; write it like {DEFAULT_BASE_URL}")
             if parts.username or parts.password:
-                raise ValueError("a URL must not carry credentials; put the key into AGENTLIN_API_KEY")
+                raise ValueError("a URL must not carry credentials; the key has a variable of its own")
         return value
 
-    @field_validator("api_key")
+    @field_validator("api_key", "nla_api_key")
     @classmethod
     def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
@@ -145,15 +208,17 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: the settings do not say, or contradict each other.
         """
-        configured = self.base_url is not None or self.api_key is not None
         if self.chosen_backend is None:
-            if configured:
+            if self.base_url is not None or self.api_key is not None:
                 return BackendName.AGENTLIN
             if self.client_id is not None:
                 raise ConfigurationError(
                     "AGENTLIN_CLIENT_ID is set, but neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY is.",
                     next_step="set AGENTLIN_API_KEY, or remove AGENTLIN_CLIENT_ID to use the embedded server",
                 )
+            if self.nla_base_url is not None or self.nla_api_key is not None:
+                # Whoever sets up nothing else does not mean the demo agent.
+                return self.checked(BackendName.NLA)
             return BackendName.EMBEDDED
         try:
             chosen = BackendName(self.chosen_backend)
@@ -162,17 +227,30 @@ class Settings(BaseSettings):
                 f"AGENTLIN_BRIDGE_BACKEND is {self.chosen_backend!r}.",
                 next_step=f"use one of: {', '.join(BackendName)}",
             ) from error
-        if chosen is BackendName.AGENTLIN and not configured:
+        return self.checked(chosen)
+
+    def checked(self, backend: BackendName) -> BackendName:
+        """A backend for which all is set that it needs.
+
+        Raises:
+            ConfigurationError: something is missing.
+        """
+        if backend is BackendName.AGENTLIN and self.base_url is None and self.api_key is None:
             raise ConfigurationError(
-                "AGENTLIN_BRIDGE_BACKEND is agentlin, but neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY is set.",
+                "The backend agentlin is to be used, but neither AGENTLIN_BASE_URL nor AGENTLIN_API_KEY is set.",
                 next_step="set AGENTLIN_API_KEY, and AGENTLIN_BASE_URL for a deployment of your own",
             )
-        return chosen
+        if backend is BackendName.NLA and self.nla_base_url is None:
+            raise ConfigurationError(
+                "The backend nla is to be used, but NLA_ENGINE_BASE_URL is not set; there is no documented default.",
+                next_step="set NLA_ENGINE_BASE_URL to the address before /api/v1, and NLA_ENGINE_API_KEY",
+            )
+        return backend
 
     @property
     def ledger_path(self) -> str:
-        """Where the ledger is."""
-        return self.ledger or str(data_directory() / "ledger.sqlite3")
+        """Where the ledger is. A URL may hold a password."""
+        return self.ledger.get_secret_value() or str(data_directory() / "ledger.sqlite3")
 
     def database_path(self, model: str | None) -> Path:
         """Where the embedded server keeps its tasks: unless it is named, each default model has its own.
@@ -181,7 +259,15 @@ class Settings(BaseSettings):
 
         Args:
             model: the server's default model; None for the demo agent.
+
+        Raises:
+            ConfigurationError: it is named, and is no path.
         """
+        if "://" in self.database:
+            raise ConfigurationError(
+                "AGENTLIN_BRIDGE_DATABASE is a URL; the server that is started on demand keeps its tasks in a file.",
+                next_step="give a path, or run `agentlin-bridge serve --database URL` and set AGENTLIN_BASE_URL",
+            )
         if self.database:
             return Path(self.database).expanduser()
         named = "" if model is None else "-" + re.sub(r"[^A-Za-z0-9.]+", "-", model).strip("-")
@@ -207,7 +293,8 @@ class Settings(BaseSettings):
                 f"AGENTLIN_BRIDGE_CONFIG names {path}, which does not exist.", next_step="correct the path or unset it"
             )
         try:
-            return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            return Config.model_validate(content, context={"directory": path.absolute().parent})
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(f"{path} cannot be read: {error}.", next_step="correct the file") from error
         except ValidationError as error:
@@ -234,7 +321,7 @@ def load_settings(**given: Any) -> Settings:
         raise ConfigurationError(f"{_first(error)}.", next_step="correct the environment variable") from error
     except SettingsError as error:
         # Its message names the field, and no value.
-        raise ConfigurationError(f"{error}.", next_step='write it as JSON, like {"name": "key"}') from None
+        raise ConfigurationError(f"{error}.", next_step='write it as JSON, like {"name": "key"} or ["key"]') from None
 
 
 def _first(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""`agentlin-bridge run`: delegate one task, with typed functions as its client tools."""
+"""`agentlin-bridge run`: delegate one task, with typed functions and the configuration's tools as its client tools."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import anyio
 
 from agentlin_bridge import TaskBridge
+from agentlin_bridge.cli.approving import can_ask, settle, unapproved
 from agentlin_bridge.cli.tools import load_tool
 from agentlin_bridge.task import Task, TaskStatus
 
@@ -22,7 +23,8 @@ def run_task(instructions: str, tools: Iterable[str], *, as_json: bool, timeout:
 
     async def delegate() -> Task:
         async with TaskBridge.from_env(client_tools=loaded) as bridge:
-            return await bridge.run(instructions, client_tools=loaded, timeout=timeout)
+            task = await bridge.run(instructions, client_tools=loaded, timeout=timeout)
+            return await _approved(bridge, task, timeout) if can_ask() else task
 
     try:
         task = anyio.run(delegate)
@@ -39,9 +41,27 @@ def run_task(instructions: str, tools: Iterable[str], *, as_json: bool, timeout:
     return 1
 
 
+async def _approved(bridge: TaskBridge, task: Task, timeout: float | None) -> Task:
+    """The task when it is over, or needs what the person at the terminal cannot give."""
+    try:
+        while (calls := unapproved(task)) and await settle(bridge, task.id, calls):
+            task = await bridge.wait(task.id, timeout=timeout)
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            await bridge.cancel(task.id)
+        raise
+    return task
+
+
 def _what_now(task: Task) -> str:
     if task.error is not None:
         return f"task {task.id} {task.status.value}: {task.error.message}"
+    if waiting := unapproved(task):
+        calls = ", ".join(f"{call.name}({call.arguments})" for call in waiting)
+        return (
+            f"task {task.id} waits for a person to approve: {calls}. Next: run it at a terminal, which asks, or set "
+            "the tool's approval under [client_tools]"
+        )
     if task.pending:
         calls = ", ".join(f"{call.name}({call.arguments})" for call in task.pending)
         return f"task {task.id} waits for tools that were not given: {calls}. Next: run it again with --tool"

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agentlin_bridge import TaskBridge
 from agentlin_bridge.task import Task
+from agentlin_bridge.wiring import build_bridge
 
 _LINE = 60
 
@@ -19,7 +19,7 @@ def list_tasks(status: list[str] | None, limit: int, *, as_json: bool) -> None:
     """Print tasks, newest first."""
 
     async def load() -> list[Task]:
-        async with TaskBridge.from_env() as bridge:
+        async with build_bridge(has_own_tools=False) as bridge:
             return [task async for task in bridge.list(status=status, limit=limit)]
 
     tasks = anyio.run(load)
@@ -38,7 +38,7 @@ def show_task(task_id: str, *, as_json: bool) -> None:
     """Print one task."""
 
     async def load() -> Task:
-        async with TaskBridge.from_env() as bridge:
+        async with build_bridge(has_own_tools=False) as bridge:
             return await bridge.retrieve(task_id)
 
     task = anyio.run(load)

@@ -22,6 +22,7 @@ from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import NewTask, RoundState, TaskRecord
 from agentlin_bridge.delegation.limits import Limits
+from agentlin_bridge.delegation.own_tools import OwnTools
 from agentlin_bridge.delegation.requests import Origin, RequestFields, TaskRequest, as_json, prepare
 from agentlin_bridge.errors import ConfigurationError, InvalidRequestError, UnsupportedError
 from agentlin_bridge.events import Progress
@@ -54,6 +55,7 @@ class TaskBridge:
         ledger: the path of the ledger, or a ledger.
         principal: whose tasks these are; another principal's do not exist here.
         client_tools: bound by name to every task, also to those an earlier process created.
+        own_tools: offered with every task and run by the bridge.
         agents: agent profiles: options by the name that `create(agent=...)` takes.
         limits: bounds on time, size and concurrency.
         user_id: sent to the remote as its user id.
@@ -71,6 +73,7 @@ class TaskBridge:
         ledger: Ledger | str | Path,
         principal: str = LOCAL,
         client_tools: Iterable[ToolLike] = (),
+        own_tools: OwnTools | None = None,
         agents: Mapping[str, Mapping[str, Any]] | None = None,
         limits: Limits | None = None,
         user_id: str | None = None,
@@ -79,7 +82,7 @@ class TaskBridge:
         limits = limits or Limits()
         ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         backends = Backends(backend, more_backends, agents or {})
-        self._engine = Engine(backends, ledger, limits, client_tools)
+        self._engine = Engine(backends, ledger, limits, client_tools, own_tools)
         self._user_id = user_id
         self._origin = Origin(principal, backends, limits, user_id or principal, stream)
 
@@ -189,6 +192,7 @@ class TaskBridge:
 
     async def _create(self, new: NewTask, tools: Mapping[str, ClientTool]) -> Task:
         self._engine.open_group()
+        new = await self._engine.equipped(new)
         if new.continue_task is not None:
             new = await self._continuing(new, new.continue_task)
         record, _ = await self._engine.ledger.write(writing.create_task, new, owner=self._engine.ledger.instance)
@@ -289,8 +293,7 @@ class TaskBridge:
             while True:
                 changed = self._engine.changes.next(record.id)
                 record = await self._engine.load(self._origin, record.id)
-                held = record.status.is_terminal or record.status is TaskStatus.PAUSED
-                if held or record.id not in self._engine.drives:
+                if _is_held(record) or record.id not in self._engine.drives:
                     break
                 await changed.wait()
         if (fault := self._engine.drives.take_fault(record.id)) is not None:
@@ -522,6 +525,13 @@ class TaskBridge:
             await self._engine.delete_remote(record)
             await self._engine.ledger.write(writing.bury, record.id)
         return await self._engine.view(await self._engine.load(self._origin, record.id, deleted=True))
+
+
+def _is_held(record: TaskRecord) -> bool:
+    """Whether there is nothing to wait for. Of a task that has just expired the remote is still to be told."""
+    if record.status is TaskStatus.EXPIRED:
+        return record.remote_outcome is not None
+    return record.status.is_terminal or record.status is TaskStatus.PAUSED
 
 
 def _as_request(given: str | TaskRequest | Mapping[str, Any]) -> TaskRequest:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 import anyio.lowlevel
@@ -53,6 +53,9 @@ _persistently = stamina.AsyncRetryingCaller(attempts=4, timeout=30, wait_initial
 Tools = Callable[[str], Mapping[str, ClientTool]]
 """The client tools bound to a task in this process, by name."""
 
+Equip = Callable[[TaskRecord, CallRecord], Awaitable[None]]
+"""Binds the tool of a call, if it is one that the bridge itself runs."""
+
 
 class TaskDriver:
     """Drives the tasks that one backend has; any number of them at once, each at most once.
@@ -64,6 +67,7 @@ class TaskDriver:
         board: told how far the rounds are.
         handlers: how many run at once.
         tools: finds the client tools bound to a task.
+        equip: called before a call is answered.
         announce: called with a task's id after each change of it.
     """
 
@@ -76,12 +80,14 @@ class TaskDriver:
         board: ProgressBoard,
         handlers: anyio.CapacityLimiter,
         tools: Tools,
+        equip: Equip,
         announce: Callable[[str], None],
     ) -> None:
         self._backend = backend
         self._ledger = ledger
         self._limits = limits
         self._tools = tools
+        self._equip = equip
         self._announce = announce
         self._follower = RoundFollower(backend, ledger, limits, board)
         self._noted: dict[str, str] = {}
@@ -228,6 +234,7 @@ class TaskDriver:
         return now is None or now.status.is_terminal or now.current.seq != round_.seq or now.current.is_answered
 
     async def _answer_one(self, task: TaskRecord, seq: int, call: CallRecord) -> None:
+        await self._equip(task, call)
         while not await self._answer_as_it_is(task, seq, call):
             # Another process has started on it meanwhile: it is waited for like one that had before.
             found = await self._call_as_it_is(task.id, seq, call.call_id)

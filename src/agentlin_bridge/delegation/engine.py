@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -20,9 +21,17 @@ from agentlin_bridge.delegation.driving import TaskDriver
 from agentlin_bridge.delegation.finding import find
 from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
-from agentlin_bridge.delegation.ledger.records import CallState, RoundState, TaskRecord
+from agentlin_bridge.delegation.ledger.records import (
+    ApprovalState,
+    CallRecord,
+    CallState,
+    NewTask,
+    RoundState,
+    TaskRecord,
+)
 from agentlin_bridge.delegation.limits import Limits
 from agentlin_bridge.delegation.outcome import as_task
+from agentlin_bridge.delegation.own_tools import OWN_TOOLS, OwnTools, sources_of
 from agentlin_bridge.delegation.requests import Origin
 from agentlin_bridge.delegation.watching import ProgressBoard
 from agentlin_bridge.errors import BridgeError, InvalidRequestError, RemoteError, RemoteNotFound
@@ -40,10 +49,16 @@ class Engine:
         ledger: where they are on record.
         limits: bounds on time, size and concurrency.
         client_tools: bound by name to every task.
+        own_tools: offered with every task and run here.
     """
 
     def __init__(
-        self, backends: Backends, ledger: Ledger, limits: Limits, client_tools: Iterable[ToolLike] = ()
+        self,
+        backends: Backends,
+        ledger: Ledger,
+        limits: Limits,
+        client_tools: Iterable[ToolLike] = (),
+        own_tools: OwnTools | None = None,
     ) -> None:
         self.backends = backends
         self.ledger = ledger
@@ -51,6 +66,7 @@ class Engine:
         self.changes = Changes(ledger)
         self.board = ProgressBoard(backends, ledger, self.changes.announce)
         self._tools = as_client_tools(client_tools)
+        self._own = own_tools
         self._bound: dict[str, Mapping[str, ClientTool]] = {}
         handlers = anyio.CapacityLimiter(limits.concurrent_handlers)
         self._drivers = {
@@ -62,6 +78,7 @@ class Engine:
                 handlers=handlers,
                 tools=self._tools_of,
                 announce=self.changes.announce,
+                equip=self._equip,
             )
             for backend in backends
         }
@@ -75,6 +92,8 @@ class Engine:
             for backend in self.backends:
                 backend.recall(await self.ledger.read(reading.notes_of, backend.name))
             await stack.enter_async_context(self.backends)
+            if self._own is not None:
+                await stack.enter_async_context(self._own)
             self._stack = stack.pop_all()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
@@ -93,6 +112,27 @@ class Engine:
         finally:
             self._group = None
             await self._stack.aclose()
+
+    async def equipped(self, new: NewTask) -> NewTask:
+        """A new task with the tools that are run here, beside those it has: a host's tool goes before one of that name.
+
+        Raises:
+            ConfigurationError: two of them have the same name.
+        """
+        backend = self.backends.having(new)
+        if self._own is None or backend is None or not backend.capabilities.client_tools:
+            return new
+        given = list(new.client_tools or ())
+        names = {tool.name for tool in given}
+        added = {name: own for name, own in (await self._own.offered()).items() if name not in names}
+        if not added:
+            return new
+        sources = {name: own.source for name, own in added.items()}
+        return replace(
+            new,
+            client_tools=[*given, *(own.tool.definition for own in added.values())],
+            metadata={**new.metadata, OWN_TOOLS: sources},
+        )
 
     def open_group(self) -> TaskGroup:
         """The group the drives run in.
@@ -150,6 +190,8 @@ class Engine:
     async def view(self, record: TaskRecord) -> Task:
         """The task as a host sees it, given what this process works on."""
         handled = {name for name, tool in self._tools_of(record.id).items() if tool.handler is not None}
+        if self._own is not None:
+            handled |= {name for name, source in sources_of(record).items() if self._own.has(source)}
         abandoned = await self._abandoned(record)
         if abandoned:
             # The record may be older than the look at who works on what: only a fresh one proves it.
@@ -187,6 +229,15 @@ class Engine:
     def _let_go(self, task_id: str) -> None:
         self.unbind(task_id)
         self.board.forget(task_id)
+
+    async def _equip(self, task: TaskRecord, call: CallRecord) -> None:
+        source = sources_of(task).get(call.name)
+        if call.approval is ApprovalState.REQUIRED:
+            # Whatever becomes of its source meanwhile, the call is the person's.
+            return
+        if source is not None and self._own is not None and self._own.has(source):
+            tool = await self._own.find(call.name, source)
+            self._bound[task.id] = {**self._bound.get(task.id, {}), call.name: tool}
 
     def _tools_of(self, task_id: str) -> Mapping[str, ClientTool]:
         return {**self._tools, **self._bound.get(task_id, {})}

@@ -22,8 +22,8 @@ from agentlin_bridge.server.model_agent import agent as agent_module
 from agentlin_bridge.server.model_agent import tool_servers
 from agentlin_bridge.server.model_agent.agent import ModelAgent
 from agentlin_bridge.server.model_agent.agents import ModelAgents
-from agentlin_bridge.server.model_agent.tool_results import MEDIA_CHARS
 from agentlin_bridge.task import ToolCallItem, ToolResultItem
+from agentlin_bridge.tool_servers.results import MEDIA_CHARS
 from tests.support.replay import listening
 
 from . import tools

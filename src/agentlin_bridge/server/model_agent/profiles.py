@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from agentlin_bridge.errors import ConfigurationError
+from agentlin_bridge.tool_servers.description import Reach, Strict
 
 SEPARATOR = "__"
 """Stands between a tool server's name and its tool's in the name a model calls."""
@@ -20,43 +21,24 @@ _WITH_VARIABLES = frozenset({"model_options", "tool_servers"})
 ServerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]|_(?!_)){0,30}(?<!_)$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, regex_engine="python-re")
-
-
-class ToolServer(_Strict):
+class ToolServer(Reach):
     """An MCP server, in the shape hosts use: a command to start, or a URL to talk to.
 
-    What may hold a secret stays out of the representation.
-
     Attributes:
-        env: added to a small safe environment; the server's own is not passed on.
         tools: the names of the tools the agent gets, as the MCP server calls them; None for all.
     """
 
-    type: Literal["stdio", "http", "streamable-http"] | None = None
-    command: str | None = Field(None, min_length=1)
-    args: list[str] = Field([], repr=False)
-    env: dict[str, SecretStr] = {}
-    cwd: str | None = None
     url: str | None = Field(None, pattern=r"^https?://", repr=False)
-    headers: dict[str, SecretStr] = {}
     tools: list[str] | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.command is None) == (self.url is None):
+    def _is_reached(self) -> Self:
+        if not self.is_given:
             raise ValueError("give either command or url")
-        if self.url is not None and (self.args or self.env or self.cwd):
-            raise ValueError("args, env and cwd belong to a command, not to a url")
-        if self.command is not None and self.headers:
-            raise ValueError("headers belong to a url, not to a command")
-        if self.type is not None and (self.type == "stdio") == (self.command is None):
-            raise ValueError(f"type {self.type!r} needs a {'command' if self.type == 'stdio' else 'url'}")
         return self
 
 
-class AgentLimits(_Strict):
+class AgentLimits(Strict):
     """Bounds on what one agent may use.
 
     Attributes:
@@ -75,7 +57,7 @@ class AgentLimits(_Strict):
     result_chars: int = Field(50_000, ge=200)
 
 
-class AgentProfile(_Strict):
+class AgentProfile(Strict):
     """An agent.
 
     Attributes:
@@ -91,7 +73,7 @@ class AgentProfile(_Strict):
     prompt: str = ""
     model: str = Field(pattern=r"^[A-Za-z0-9_-]+:.+$")
     model_options: dict[str, Any] = Field({}, repr=False)
-    tool_servers: dict[ServerName, ToolServer] = {}
+    tool_servers: dict[ServerName, ToolServer] = Field({})
     limits: AgentLimits = AgentLimits()
 
 

@@ -1,0 +1,1 @@
+"""The tools that the configuration has the bridge itself run: those of MCP servers, and commands."""
