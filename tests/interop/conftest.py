@@ -69,7 +69,7 @@ def stdio_server(settings: Mapping[str, str], directory: Path) -> Json:
 
 
 class NodeHost:
-    """A host on the TypeScript SDK at work (`host.mjs`)."""
+    """A host on the TypeScript SDK at work (`host.mjs`, `tasks_host.mjs`)."""
 
     def __init__(self, process: Process) -> None:
         assert process.stdin is not None
@@ -79,6 +79,7 @@ class NodeHost:
         self._numbers = count(1)
         self._replies: dict[int, Json] = {}
         self.elicited: list[Json] = []
+        self.began: list[str] = []
 
     async def start(self, command: str, **fields: Any) -> int:
         """Have something done; the number under which its outcome comes."""
@@ -90,12 +91,23 @@ class NodeHost:
     async def outcome(self, number: int) -> Json:
         """What came of it: `result` or `error`."""
         while number not in self._replies:
-            line = json.loads(await self._lines.receive_until(b"\n", _LINE))
-            if "elicited" in line:
-                self.elicited.append(line["elicited"])
-            else:
-                self._replies[line["number"]] = line
+            await self._hear()
         return self._replies.pop(number)
+
+    async def begun(self) -> str:
+        """The kind of the next call that begins: `task` or `immediate`."""
+        while not self.began:
+            await self._hear()
+        return self.began.pop(0)
+
+    async def _hear(self) -> None:
+        line = json.loads(await self._lines.receive_until(b"\n", _LINE))
+        if "elicited" in line:
+            self.elicited.append(line["elicited"])
+        elif "began" in line:
+            self.began.append(line["began"])
+        else:
+            self._replies[line["number"]] = line
 
     async def do(self, command: str, **fields: Any) -> Any:
         """Have something done that has to succeed."""
@@ -141,6 +153,30 @@ def hosting(node: str, tmp_path: Path) -> NodeHosting:
                 assert await process.wait() == 0
         wait_until_gone(connected["pid"])
         assert "Traceback" not in errors.read_text(encoding="utf-8")
+
+    return start
+
+
+@pytest.fixture
+def tasks_hosting(node: str, tmp_path: Path) -> NodeHosting:
+    """Starts hosts that know MCP tasks, and connects them to a server over HTTP."""
+    errors = tmp_path / "stderr"
+
+    @asynccontextmanager
+    async def start(url: str, **connect: Any) -> AsyncIterator[NodeHost]:
+        command = [node, str(_HERE / "tasks_host.mjs")]
+        with errors.open("wb") as log, anyio.fail_after(SECONDS):
+            async with await anyio.open_process(
+                command, stderr=log, cwd=_NODE_MODULES_AT, env=subprocess_environment()
+            ) as process:
+                host = NodeHost(process)
+                connected = await host.do("connect", url=url, **connect)
+                assert connected["era"] == "modern"
+                yield host
+                assert process.stdin is not None
+                await process.stdin.aclose()
+                assert await process.wait() == 0
+        assert not errors.read_text(encoding="utf-8")
 
     return start
 

@@ -55,15 +55,22 @@ def mcp(
     approval: Annotated[
         str, typer.Option(help="Whether a person has to approve each run of those tools: always or never.")
     ] = "always",
+    transport: Annotated[str, typer.Option(help="stdio, or http for streamable HTTP.")] = "stdio",
+    host: Annotated[str, typer.Option(help="With http: the address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="With http: the port to listen on; 0 takes a free one.")] = 8766,
+    path: Annotated[str, typer.Option(help="With http: where clients find the server.")] = "/mcp",
 ) -> None:
-    """Serve the MCP tools over stdio, for a host's configuration (see `config`)."""
+    """Serve the MCP tools over stdio, for a host's configuration (see `config`), or over HTTP.
+
+    Over HTTP, AGENTLIN_BRIDGE_MCP_TOKENS holds a bearer token for each principal; without any the server listens on
+    loopback only, and everybody is the principal `local`.
+    """
     from agentlin_bridge.extras import require_extra
 
     require_extra("mcp")
-    from agentlin_bridge.cli.tools import load_tools
-    from agentlin_bridge.hosts.mcp.stdio import serve_stdio
+    from agentlin_bridge.cli.mcp import serve_mcp
 
-    serve_stdio(load_tools(tool or [], approval))
+    serve_mcp(tool or [], approval, transport=transport, host=host, port=port, path=path)
 
 
 @app.command()

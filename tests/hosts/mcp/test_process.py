@@ -76,7 +76,7 @@ async def test_half_a_configuration_is_refused_at_the_start(tmp_path: Path) -> N
 
         assert await server.ended() == 2
     assert out == b""
-    assert errors.startswith("agentlin-bridge: AGENTLIN_BRIDGE_BACKEND is agentlin, but neither")
+    assert errors.startswith("agentlin-bridge: The backend agentlin is to be used, but neither")
     assert "Next: set AGENTLIN_API_KEY" in errors
     assert len(errors.splitlines()) == 1
 

@@ -91,3 +91,14 @@ async def test_prompts_start_a_delegation_and_a_review(facing: Facing) -> None:
         (said,) = (await host.client.get_prompt(name, arguments)).messages
         assert isinstance(said.content, TextContent)
         assert all(part in said.content.text for part in expected)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_prompt_that_does_not_exist_is_the_callers_fault(
+    hosting: Hosting, gated_settings: dict[str, str], mode: str
+) -> None:
+    async with hosting(gated_settings, mode=mode) as host:
+        for name in ("nonsense", "delegate"):
+            with pytest.raises(MCPError) as refused:
+                await host.client.get_prompt(name, {})
+            assert refused.value.code == -32602

@@ -1,1 +1,1 @@
-"""The MCP host side: the tools, two kinds of resource and two prompts over the core, served on stdio."""
+"""The MCP host side: tools, two kinds of resource and two prompts over the core, on stdio or over HTTP."""

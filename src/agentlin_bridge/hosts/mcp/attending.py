@@ -6,10 +6,11 @@ What a person has to decide is put to the person meanwhile, where the client can
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import anyio
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
+from mcp_types import CallToolResult, ClientCapabilities, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from agentlin_bridge.delegation.bridge import TaskBridge
@@ -17,7 +18,7 @@ from agentlin_bridge.hosts.mcp import asking
 from agentlin_bridge.hosts.mcp.asking import Asked, Question
 from agentlin_bridge.hosts.mcp.serving import Ctx, serving
 from agentlin_bridge.hosts.mcp.waiting import Waiting
-from agentlin_bridge.task import Task
+from agentlin_bridge.task import Task, TaskStatus
 
 ROUNDS = 8
 """How often one call asks by its result; the SDK's client gives up after ten."""
@@ -40,7 +41,10 @@ class _Attending:
     def __init__(self, ctx: Ctx, bridge: TaskBridge, seconds: float) -> None:
         self._ctx = ctx
         self._bridge = bridge
-        self._waiting = Waiting(ctx, bridge, seconds)
+        self._lingering = serving(ctx).lingering
+        self._seconds = seconds
+        granted = seconds if self._lingering is None else min(seconds, self._lingering.patience)
+        self._waiting = Waiting(ctx, bridge, granted)
         self._before = None if ctx.request_state is None else Asked.load(ctx.request_state)
         self._undecided = dict(self._before.undecided) if self._before else {}
 
@@ -50,7 +54,7 @@ class _Attending:
         while True:
             task = await self._waiting.wait(task)
             open_ = [question for question in asking.questions(task) if question.key not in self._undecided]
-            if not open_ or not self._waiting.left or not _can_ask(self._ctx):
+            if not open_ or not self._waiting.left or not shows_forms(self._ctx.client_capabilities):
                 break
             if self._ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
                 task = await self._ask(open_[0])
@@ -58,14 +62,23 @@ class _Attending:
                 return self._with_questions(task, open_, asked)
             else:
                 break
-        return serving(self._ctx).results.task(task, offset=offset, remarks=self._remarks(task))
+        self._leave_behind(task, offset)
+        remarks = remarks_on(task, self._undecided, can_ask=shows_forms(self._ctx.client_capabilities))
+        return serving(self._ctx).results.task(task, offset=offset, remarks=remarks)
+
+    def _leave_behind(self, task: Task, offset: int) -> None:
+        """Note a task that this call would have waited for, had it not to be short."""
+        lingering = self._lingering
+        if lingering is not None and self._seconds > lingering.patience and goes_on(task):
+            lingering.task = task
+            lingering.offset = offset
 
     async def _ask(self, question: Question) -> Task:
         request = question.request
         asked_at = anyio.current_time()
         result = None
         try:
-            with anyio.move_on_after(self._waiting.left):
+            with serving(self._ctx).waits.waiting(), anyio.move_on_after(self._waiting.left):
                 result = await self._ctx.session.elicit_form(
                     request.message, request.requested_schema, related_request_id=self._ctx.request_id
                 )
@@ -98,17 +111,30 @@ class _Attending:
         if remark:
             self._undecided[question.key] = remark
 
-    def _remarks(self, task: Task) -> dict[str, str]:
-        remarks = {}
-        for question in asking.questions(task):
-            why = self._undecided.get(question.key) or ("" if _can_ask(self._ctx) else asking.NO_WAY)
-            what = "" if question.call.approval_required else asking.FOR_THE_USER
-            if remark := "; ".join(part for part in (why, what) if part):
-                remarks[question.call.call_id] = remark
-        return remarks
+
+def goes_on(task: Task) -> bool:
+    """Whether a task is neither over nor held, and asks nothing of the host."""
+    return not (task.status.is_terminal or task.status is TaskStatus.PAUSED or task.pending)
 
 
-def _can_ask(ctx: Ctx) -> bool:
-    """Whether the client shows forms to a person. One that names no mode means forms."""
-    elicitation = ctx.client_capabilities.elicitation if ctx.client_capabilities else None
+def remarks_on(task: Task, undecided: Mapping[str, str], *, can_ask: bool) -> dict[str, str]:
+    """What the model should know about calls that are for a person, by call_id.
+
+    Args:
+        task: the task.
+        undecided: by the question's key, why the person decided nothing.
+        can_ask: whether the client can ask one.
+    """
+    remarks = {}
+    for question in asking.questions(task):
+        why = undecided.get(question.key) or ("" if can_ask else asking.NO_WAY)
+        what = "" if question.call.approval_required else asking.FOR_THE_USER
+        if remark := "; ".join(part for part in (why, what) if part):
+            remarks[question.call.call_id] = remark
+    return remarks
+
+
+def shows_forms(capabilities: ClientCapabilities | None) -> bool:
+    """Whether a client shows forms to a person. One that names no mode means forms."""
+    elicitation = capabilities.elicitation if capabilities else None
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)

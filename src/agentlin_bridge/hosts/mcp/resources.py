@@ -55,7 +55,7 @@ def _record(task: Task) -> dict[str, Any]:
 
 async def _task(ctx: Ctx, task_id: str) -> Task:
     try:
-        bridge = await serving(ctx).bridge.get()
+        bridge = await serving(ctx).bridge_of_caller()
         return await bridge.retrieve(task_id)
     except TaskNotFound as error:
         raise ResourceNotFoundError(in_words(error)) from error

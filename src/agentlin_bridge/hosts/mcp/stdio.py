@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GRACE = 0.5
-"""Seconds the bridge gets to close when a signal ends the process."""
+GRACE = 5.0
+"""Seconds the bridge gets to close when a signal ends the process: the tool servers it runs may be slow to end."""
+LINGER = 0.5
+"""Seconds for which stdin's thread may keep the process once the bridge is closed."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -44,10 +46,12 @@ def serve_stdio(client_tools: Sequence[ClientTool] = ()) -> None:
     from agentlin_bridge.settings import load_settings  # noqa: PLC0415
 
     closed = anyio.Event()
+    settings = load_settings()
     server = build_server(
         partial(TaskBridge.from_env, client_tools=client_tools),
-        config=load_settings().load_config(),
+        config=settings.load_config(),
         client_tools=client_tools,
+        keys=settings.mcp_keys,
         closed=closed,
     )
     anyio.run(_serve, server, closed)
@@ -81,5 +85,5 @@ async def _leave_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> N
 async def _leave_once_closed(closed: anyio.Event) -> None:
     """The same thread would keep it when stdout breaks while stdin stays open."""
     await closed.wait()
-    await anyio.sleep(GRACE)
+    await anyio.sleep(LINGER)
     os._exit(0)

@@ -60,7 +60,7 @@ async def create_task(
     wait_seconds: Annotated[Seconds, Field(description="Seconds to wait; the task goes on afterwards")] = PATIENCE,
     attachments: Annotated[list[Any] | None, Attachments] = None,
 ) -> Answer:
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     if (asked_about := task_asked_about(ctx)) is not None:
         task = await _concerned(ctx, bridge, asked_about)
         return await attend(ctx, bridge, task, wait_seconds)
@@ -68,7 +68,7 @@ async def create_task(
         client_tools or [],
         serving(ctx).client_tools,
         serving(ctx).config,
-        is_possible=bridge.capabilities.client_tools,
+        is_possible=bridge.capabilities_of(agent or None).client_tools,
     )
     # Cancelled now, nobody would know the task's id.
     with anyio.CancelScope(shield=True):
@@ -82,7 +82,7 @@ async def create_task(
             request_id=request_id or None,
             metadata=metadata,
         )
-        serving(ctx).calls.concerns(ctx.request_context.request_id, task.id)
+        serving(ctx).calls.concerns(ctx.request_context, task.id)
     await anyio.lowlevel.checkpoint_if_cancelled()
     return await attend(ctx, bridge, task, wait_seconds)
 
@@ -93,7 +93,7 @@ async def retrieve_task(
     wait_seconds: Seconds = 0,
     offset: Annotated[int, Field(ge=0, description="Where in a long answer to start")] = 0,
 ) -> Answer:
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     return await attend(ctx, bridge, await bridge.retrieve(task_id), wait_seconds, offset=offset)
 
 
@@ -109,7 +109,7 @@ async def submit_tool_results(
             "A call_id stands in results more than once; nothing was stored.",
             next_step="give one result for each call_id",
         )
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     task = await _concerned(ctx, bridge, task_id)
     if task_asked_about(ctx) is None:
         task = await bridge.submit(task_id, given)
@@ -117,22 +117,22 @@ async def submit_tool_results(
 
 
 async def cancel_task(ctx: Ctx, task_id: str) -> CallToolResult:
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     return serving(ctx).results.canceled(await bridge.cancel(task_id))
 
 
 async def pause_task(ctx: Ctx, task_id: str) -> CallToolResult:
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     return serving(ctx).results.task(await bridge.pause(task_id))
 
 
 async def resume_task(ctx: Ctx, task_id: str) -> CallToolResult:
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     return serving(ctx).results.task(await bridge.resume(task_id))
 
 
 async def delete_task(ctx: Ctx, task_id: str) -> CallToolResult:
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     return serving(ctx).results.deleted(await bridge.delete(task_id))
 
 
@@ -141,14 +141,14 @@ async def list_tasks(
     status: TaskStatus | None = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
 ) -> CallToolResult:
-    bridge = await serving(ctx).bridge.get()
+    bridge = await serving(ctx).bridge_of_caller()
     return serving(ctx).results.listed([task async for task in bridge.list(status=status, limit=limit)])
 
 
 async def _concerned(ctx: Ctx, bridge: TaskBridge, task_id: str) -> Task:
     """The task a call is about; from now on cancelling the call means the task."""
     task = await bridge.retrieve(task_id)
-    serving(ctx).calls.concerns(ctx.request_context.request_id, task.id)
+    serving(ctx).calls.concerns(ctx.request_context, task.id)
     return task
 
 

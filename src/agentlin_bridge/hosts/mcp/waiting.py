@@ -10,7 +10,7 @@ import anyio
 from agentlin_bridge.delegation.bridge import TaskBridge
 from agentlin_bridge.errors import BridgeError
 from agentlin_bridge.events import Progress
-from agentlin_bridge.hosts.mcp.serving import Ctx
+from agentlin_bridge.hosts.mcp.serving import Ctx, serving
 from agentlin_bridge.hosts.text import one_line
 from agentlin_bridge.task import Task
 
@@ -33,12 +33,13 @@ class Waiting:
     Args:
         ctx: the call's.
         bridge: has the task.
-        seconds: how long the call may wait in all.
+        seconds: how long the call may wait in all; less if the server leaves before.
     """
 
     def __init__(self, ctx: Ctx, bridge: TaskBridge, seconds: float) -> None:
         self._ctx = ctx
         self._bridge = bridge
+        self._waits = serving(ctx).waits
         self._until = anyio.current_time() + min(seconds, LONGEST)
         meta = ctx.request_context.meta
         self._is_watched = meta is not None and meta.get("progress_token") is not None
@@ -49,20 +50,27 @@ class Waiting:
     @property
     def left(self) -> float:
         """Seconds left; never negative."""
-        return max(0.0, self._until - anyio.current_time())
+        return 0.0 if self._waits.ended else max(0.0, self._until - anyio.current_time())
 
     async def wait(self, task: Task) -> Task:
         """The task when it is over, needs somebody, or time is up."""
         if not self.left:
             return task
-        if not self._is_watched:
-            return await self._bridge.wait(task.id, timeout=self.left)
+        waited = None
+        with self._waits.waiting():
+            waited = await (self._wait_watched(task) if self._is_watched else self._wait(task))
+        return waited or await self._bridge.retrieve(task.id)
+
+    async def _wait(self, task: Task) -> Task:
+        return await self._bridge.wait(task.id, timeout=self.left)
+
+    async def _wait_watched(self, task: Task) -> Task:
         fault: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._follow, task.id)
             group.start_soon(self._report)
             try:
-                task = await self._bridge.wait(task.id, timeout=self.left)
+                task = await self._wait(task)
             except Exception as error:
                 fault = error
             group.cancel_scope.cancel()

@@ -1,0 +1,167 @@
+"""The life of the HTTP server's process: it listens, and leaves in good order."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import uvicorn
+
+from agentlin_bridge import TaskBridge
+from agentlin_bridge.delegation.client_tools import ClientTool
+from agentlin_bridge.errors import ConfigurationError
+from agentlin_bridge.hosts.mcp.leaving import Waits
+from agentlin_bridge.hosts.mcp.principals import Principals
+from agentlin_bridge.hosts.mcp.server import build_server
+from agentlin_bridge.hosts.mcp.web import HEALTH, Names, OpenRequests, build_app
+from agentlin_bridge.settings import load_settings
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE = 75
+"""Seconds an unused connection stays open: longer than clients keep theirs, or a request on a connection that is just
+being closed is lost."""
+GRACE = 5
+"""Seconds in which calls that were ended by a signal get their answers out."""
+LISTENERS_GRACE = 2
+"""Seconds for streams that only listen, after that."""
+
+_HAS_RECEIVER: bool = sys.platform != "win32"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to serve.
+
+    Attributes:
+        port: 0 picks a free one.
+        path: of the one endpoint.
+    """
+
+    host: str
+    port: int
+    path: str
+
+
+def serve_http(where: Address, client_tools: Sequence[ClientTool] = ()) -> None:
+    """Serve MCP over HTTP until SIGINT or SIGTERM comes; tasks go on without it.
+
+    Args:
+        where: the address and the path.
+        client_tools: offered with every task, and executed by the bridge.
+
+    Raises:
+        ConfigurationError: the settings contradict each other or are half set, the address cannot be listened on,
+            or it is not a loopback address and there are no tokens.
+    """
+    if not where.path.startswith("/") or where.path == HEALTH:
+        raise ConfigurationError(f"--path is {where.path!r}.", next_step="use one like /mcp")
+    settings = load_settings()
+    principals = Principals(settings.mcp_tokens)
+    waits = Waits()
+    with _listening(where, has_tokens=bool(principals)) as listener:
+        security = Names(settings.mcp_hosts, settings.mcp_origins).security(_address(listener))
+        server = build_server(
+            partial(TaskBridge.from_env, client_tools=client_tools),
+            config=settings.load_config(),
+            client_tools=client_tools,
+            principals=principals,
+            keys=settings.mcp_keys,
+            waits=waits,
+        )
+        app, requests = build_app(server, path=where.path, principals=principals, security=security, waits=waits)
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            http="h11",
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=LISTENERS_GRACE,
+        )
+        anyio.run(_serve, _Server(config, f"{_base_url(listener)}{where.path}"), listener, waits, requests)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        logger.info("serving MCP at %s", self._url)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own would end streams before the calls on them are answered.
+        if _HAS_RECEIVER:
+            yield
+        else:
+            with super().capture_signals():
+                yield
+
+
+async def _serve(server: _Server, listener: socket.socket, waits: Waits, requests: OpenRequests) -> None:
+    async with anyio.create_task_group() as group:
+        if _HAS_RECEIVER:
+            group.start_soon(_leave_on_signal, server, waits, requests)
+        await server.serve(sockets=[listener])
+        group.cancel_scope.cancel()
+
+
+async def _leave_on_signal(server: _Server, waits: Waits, requests: OpenRequests) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        number = await anext(signals)
+        logger.info("leaving; the tasks go on")
+        waits.end()
+        with anyio.move_on_after(GRACE):
+            await requests.answered()
+        # Streams that only listen watch for this one.
+        server.handle_exit(number, None)
+        await anyio.sleep_forever()
+
+
+@contextmanager
+def _listening(where: Address, *, has_tokens: bool) -> Iterator[socket.socket]:
+    try:
+        found = socket.getaddrinfo(where.host or None, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        if not has_tokens and not ipaddress.ip_address(address[0]).is_loopback:
+            raise ConfigurationError(
+                f"Without tokens the server listens on loopback addresses only, and {where.host!r} is none.",
+                next_step="set AGENTLIN_BRIDGE_MCP_TOKENS, or use --host 127.0.0.1",
+            )
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if hasattr(signal, "SIGHUP"):  # on Windows the option would let two servers share a port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"The server cannot listen on {where.host}:{where.port}: {error.strerror}.",
+            next_step="choose another host or port",
+        ) from error
+    with listener:
+        yield listener
+
+
+def _address(listener: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(listener.getsockname()[0])
+
+
+def _base_url(listener: socket.socket) -> str:
+    address, port = _address(listener), listener.getsockname()[1]
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
