@@ -84,6 +84,7 @@ def _embedded(settings: Settings, config: Config) -> TaskBackend:
 
 def _nla(settings: Settings, config: Config) -> TaskBackend:
     from agentlin_bridge.remote.nla_engine.backend import NlaEngineBackend  # noqa: PLC0415
+    from agentlin_bridge.remote.nla_engine.pace import Pace  # noqa: PLC0415
     from agentlin_bridge.remote.nla_engine.secrets import references  # noqa: PLC0415
 
     profiles = [profile for profile in config.agents.values() if profile.get(BACKEND, settings.backend) == "nla"]
@@ -93,6 +94,8 @@ def _nla(settings: Settings, config: Config) -> TaskBackend:
         str(settings.nla_base_url),
         settings.nla_api_key,
         agent_id=settings.nla_agent,
+        # Before the core's own deadline, so that the end can name the status.
+        pace=Pace(settle=config.limits.settle, deadline=config.limits.round_deadline * 5 / 6),
         secrets={name: SecretStr(value) for name in names if (value := os.environ.get(name))},
     )
 

@@ -120,6 +120,7 @@ async def test_what_the_chosen_backend_cannot_is_refused_before_anything_is_sent
     image = {"type": "image", "image_url": {"url": "data:image/png;base64,aGk="}}
     async with bridge_of(ledger, one, other, ONE_PASS) as bridge:
         assert bridge.capabilities.client_tools
+        assert bridge.capabilities_of(None).client_tools
         assert not bridge.capabilities_of("second").client_tools
         with pytest.raises(InvalidRequestError, match="'other' cannot call client tools"):
             await bridge.create("x", agent="second", client_tools=[HELLO])

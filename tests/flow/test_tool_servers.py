@@ -319,7 +319,7 @@ def test_a_call_that_cannot_wait_for_a_person_leaves_the_approval_pending(
     project: Project, delegating: AgentlinTaskTool
 ) -> None:
     said = delegating.invoke({"instructions": "Wipe."})
-    assert "it waits for" in said
+    assert "it waits for a person to approve tool calls" in said
     assert '- wipe (c0): {"path": "a.txt"}' in said
     assert project.acts == []
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentlin_bridge.remote.agentlin.faults import MESSAGE_LIMIT, clean_message
+from agentlin_bridge.remote.messages import MESSAGE_LIMIT, clean_message
 
 
 @pytest.mark.parametrize(

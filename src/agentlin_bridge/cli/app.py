@@ -79,13 +79,25 @@ def run(
     tool: Annotated[
         list[str] | None, typer.Option(help="A typed function it may call, as module:function. Repeatable.")
     ] = None,
+    agent: Annotated[str | None, typer.Option(help="An agent profile from the configuration file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole task as JSON.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait; the task goes on after that.")] = None,
 ) -> None:
     """Delegate one task and print its answer."""
     from agentlin_bridge.cli.run import run_task
 
-    sys.exit(run_task(instructions, tool or [], as_json=as_json, timeout=timeout))
+    sys.exit(run_task(instructions, tool or [], agent=agent, as_json=as_json, timeout=timeout))
+
+
+@app.command()
+def agents(
+    query: Annotated[str, typer.Argument(help="What the remotes search for; without it all are listed.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List agent profiles, and the agents that the remotes say they have."""
+    from agentlin_bridge.cli.agents import list_agents
+
+    sys.exit(list_agents(query, as_json=as_json))
 
 
 @app.command()

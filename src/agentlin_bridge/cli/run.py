@@ -13,7 +13,9 @@ from agentlin_bridge.cli.tools import load_tool
 from agentlin_bridge.task import Task, TaskStatus
 
 
-def run_task(instructions: str, tools: Iterable[str], *, as_json: bool, timeout: float | None) -> int:
+def run_task(
+    instructions: str, tools: Iterable[str], *, agent: str | None, as_json: bool, timeout: float | None
+) -> int:
     """Run a task and print its answer, or the whole task; 0 if it completed, else 1.
 
     Raises:
@@ -23,7 +25,7 @@ def run_task(instructions: str, tools: Iterable[str], *, as_json: bool, timeout:
 
     async def delegate() -> Task:
         async with TaskBridge.from_env(client_tools=loaded) as bridge:
-            task = await bridge.run(instructions, client_tools=loaded, timeout=timeout)
+            task = await bridge.run(instructions, client_tools=loaded, agent=agent, timeout=timeout)
             return await _approved(bridge, task, timeout) if can_ask() else task
 
     try:

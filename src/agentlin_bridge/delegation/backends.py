@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from agentlin_bridge.errors import ConfigurationError, InvalidRequestError
-from agentlin_bridge.remote.backend import TaskBackend
+from agentlin_bridge.remote.backend import Capabilities, TaskBackend
 
 BACKEND = "backend"
 """What in an agent profile names its backend; the rest of it are options of that backend."""
@@ -76,6 +77,12 @@ class Backends:
         """The default first."""
         yield self.default
         yield from (backend for backend in self._named.values() if backend is not self.default)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What at least one of them can do."""
+        every = [asdict(backend.capabilities) for backend in self]
+        return Capabilities(**{name: any(one[name] for one in every) for name in every[0]})
 
     def having(self, given: Placed) -> TaskBackend | None:
         """The backend that something was given to, if it is one of these."""

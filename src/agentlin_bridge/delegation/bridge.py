@@ -136,8 +136,8 @@ class TaskBridge:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend can really do that tasks go to by default."""
-        return self._engine.backends.default.capabilities
+        """What can really be done, by at least one of the backends; `capabilities_of` is about one of them."""
+        return self._engine.backends.capabilities
 
     def capabilities_of(self, agent: str | None) -> Capabilities:
         """What the backend of an agent profile can really do.
@@ -151,6 +151,10 @@ class TaskBridge:
     def notice(self) -> str:
         """What a host must know about the default backend before it delegates; empty if nothing."""
         return self._engine.backends.default.notice
+
+    def notice_of(self, agent: str | None) -> str:
+        """What a host must know about the backend of an agent profile. Raises like `capabilities_of`."""
+        return self._engine.backends.chosen(agent)[0].notice
 
     # Creating --------------------------------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from agentlin_bridge.task import TaskObject
 LOCAL = "local"
 """The principal of a bridge that serves nobody else, and so may adopt what it finds remotely."""
 
-
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+_ID = re.compile(r"(?=[_.:-]*[A-Za-z0-9])[A-Za-z0-9_.:-]{1,200}")
+"""As a part of a URL, an id of dots alone would lead elsewhere."""
 
 
 async def find(ledger: Ledger, origin: Origin, task_id: str, *, deleted: bool = False) -> TaskRecord:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import anyio
 
-from agentlin_bridge.delegation.ledger import writing
+from agentlin_bridge.delegation.ledger import reading, writing
 from agentlin_bridge.delegation.ledger.ledger import Ledger
 from agentlin_bridge.delegation.ledger.records import RoundKind, RoundRecord, RoundState, TaskRecord
 from agentlin_bridge.delegation.limits import Limits
@@ -92,6 +92,9 @@ class RoundFollower:
         remote = None
         if round_.state is RoundState.CLAIMED and self._is_ours(round_) and round_.remote_id not in self._sent:
             remote = await self._send(task, round_)
+        elif (unsent := await self._taken_over_unsent(task, round_)) is not None:
+            round_ = unsent
+            remote = await self._send(task, round_)
         while remote is None:
             # Each turn either ends the round, or finds that it never started and is sent again.
             remote = await self._look_up(task, round_)
@@ -100,6 +103,17 @@ class RoundFollower:
                 remote = await self._send(task, round_)
         self._sent.discard(round_.remote_id)
         return remote
+
+    async def _taken_over_unsent(self, task: TaskRecord, round_: RoundRecord) -> RoundRecord | None:
+        """A first round that was written down and never sent, now ours to send; None if that is not certain."""
+        if task.status is not TaskStatus.CREATED or round_.state is not RoundState.CLAIMED:
+            return None
+        if await self.is_in_other_hands(round_):
+            return None
+        ours = await self._claim_again(task, round_)
+        # A task is `created` until a request of it is about to leave, and nobody but us can have one leave by now.
+        now = await self._ledger.read(reading.load, task.id)
+        return ours if now is not None and now.status is TaskStatus.CREATED else None
 
     async def last_look(self, round_: RoundRecord) -> TaskObject | None:
         """The remote task if it has ended its round after all; asked before a round expires."""
@@ -206,8 +220,8 @@ class RoundFollower:
                     if not seen:
                         return None
                     raise RemoteNotFound(
-                        f"The remote no longer knows the remote task {round_.remote_id}: it was probably restarted "
-                        "and keeps its tasks in memory.",
+                        f"The remote no longer knows the remote task {round_.remote_id}: somebody deleted it there, or "
+                        "the remote was restarted and had kept it in memory only.",
                         next_step="create the task again",
                         remote_code=error.remote_code,
                     ) from error
@@ -242,6 +256,9 @@ class RoundFollower:
                 f"The request was sent {round_.attempt} times, and each time the remote turned out not to have it.",
                 next_step="check the remote, then create the task again",
             )
+        return await self._claim_again(task, round_)
+
+    async def _claim_again(self, task: TaskRecord, round_: RoundRecord) -> RoundRecord:
         mine = await self._ledger.write(
             writing.take_over, task.id, round_.seq, fence=round_.fence, owner=self._ledger.instance
         )

@@ -107,7 +107,7 @@ def prepare(request: TaskRequest, origin: Origin) -> tuple[NewTask, dict[str, Cl
     if request.output_schema is not None and (problem := schema_problem(request.output_schema)):
         raise InvalidRequestError(f"The output_schema is no valid JSON Schema: {problem}.", next_step="correct it")
     content = [TextContentItem(text=request.instructions), *_attachments(request.attachments)]
-    if not backend.capabilities.files and any(item.type != "text" for item in content):
+    if not backend.capabilities.files and not all(isinstance(item, TextContentItem) for item in content):
         raise InvalidRequestError(
             f"The backend {backend.name!r} takes no attachments but text.", next_step="give their content as text"
         )

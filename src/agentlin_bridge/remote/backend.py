@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from agentlin_bridge.task import ContentItem, OutputItem, RemoteOutcome, TaskObject, TaskStatus, ToolResultItem
 
@@ -101,6 +101,20 @@ class Capabilities:
     stream: bool = False
     pause: bool = False
     resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSummary:
+    """One of the agents that a remote has. Name and description are the remote's words.
+
+    Attributes:
+        inputs: what a run very likely has to be given besides its instructions.
+    """
+
+    id: str
+    name: str = ""
+    description: str = ""
+    inputs: tuple[str, ...] = ()
 
 
 Listener = Callable[["AgentTaskEvent"], None]
@@ -226,5 +240,21 @@ class TaskBackend(Protocol):
 
         Raises:
             UnsupportedError: this backend cannot.
+        """
+        ...
+
+
+@runtime_checkable
+class ListsAgents(Protocol):
+    """What a backend is, besides, whose remote tells which agents it has."""
+
+    async def agents(self, query: str = "") -> Sequence[AgentSummary]:
+        """The remote's agents.
+
+        Args:
+            query: what is searched for, in whatever way the remote searches. Empty: all.
+
+        Raises:
+            RemoteError: it cannot be asked.
         """
         ...

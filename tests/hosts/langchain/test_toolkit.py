@@ -109,6 +109,7 @@ def test_the_tools_and_what_they_take(kit: MakeKit, remote: Remote) -> None:
             "client_tools",
             "continue_task",
             "output_schema",
+            "agent",
             "request_id",
             "wait_seconds",
         ],

@@ -274,9 +274,9 @@ async def test_capabilities_say_what_it_cannot_do(open_backend: Open) -> None:
         backend.recall({"a": "b"})
         assert backend.notes == {}
         for hold in (backend.pause, backend.resume):
-            with pytest.raises(UnsupportedError, match=r"NLA Engine cannot (pause|resume) a task\. Next: cancel"):
+            with pytest.raises(UnsupportedError, match=r"'nla' cannot (pause|resume) a task\. Next: cancel"):
                 await hold("x")
-        with pytest.raises(RemoteError, match="a run cannot be continued"):
+        with pytest.raises(RemoteError, match="in one pass; none can go on"):
             await backend.proceed(Continuation("results", "t2", "s", "u", "t1", [], []))
     assert engine.requests == []
 

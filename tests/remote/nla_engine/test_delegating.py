@@ -258,6 +258,22 @@ async def test_a_run_that_was_started_elsewhere_is_a_task(open_bridge: Open) -> 
                     await bridge.retrieve(unheard_of)
 
 
+async def test_what_is_text_by_another_name_is_text(open_bridge: Open) -> None:
+    engine = NlaEngine()
+    task = await ran(engine, open_bridge, attachments=[{"type": "input_text", "text": "in space"}])
+    assert task.answer == "writer: a heist\n\nin space"
+
+
+async def test_what_would_lead_elsewhere_in_a_url_is_no_id(open_bridge: Open) -> None:
+    engine = NlaEngine()
+    with anyio.fail_after(20):
+        async with engine.serve(), open_bridge(engine) as bridge:
+            for no_id in (".", "..", "-", "", "a/b", "../agent"):
+                with pytest.raises(TaskNotFound):
+                    await bridge.retrieve(no_id)
+    assert engine.requests == []
+
+
 async def test_no_key_is_in_the_ledger(open_bridge: Open, tmp_path: Path) -> None:
     def behave(agent: str, body: dict[str, Any]) -> Run:
         key = body["input"]["replicate_key"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from agentlin_bridge.remote.backend import AgentSummary
 from agentlin_bridge.remote.nla_engine import discovery
-from agentlin_bridge.remote.nla_engine.discovery import AgentSummary
 from tests.remote.nla_engine.conftest import Open
 from tests.support.nla_engine import NlaEngine
 

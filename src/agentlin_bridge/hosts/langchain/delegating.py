@@ -27,6 +27,7 @@ class Order:
     """What is delegated, by whom.
 
     Attributes:
+        agent: the profile of who does it; None leaves that to the bridge.
         principal: whose task it is; None leaves that to the bridge.
         timeout: seconds to wait for an answer.
         stream: whether to follow it by event stream; None leaves that to the bridge.
@@ -37,6 +38,7 @@ class Order:
     reviews: Reviews
     caller: Caller
     reporter: Reporter
+    agent: str | None
     principal: str | None
     timeout: float | None
     stream: bool | None
@@ -111,7 +113,11 @@ async def _attempted(bridge: TaskBridge, order: Order, attempt: int) -> Task | N
     request_id = None if order.standing is None else order.standing.request_id(order.instructions, attempt)
     try:
         return await bridge.create(
-            order.instructions, client_tools=order.reviews.tools, request_id=request_id, stream=order.stream
+            order.instructions,
+            client_tools=order.reviews.tools,
+            agent=order.agent,
+            request_id=request_id,
+            stream=order.stream,
         )
     except RequestConflict as conflict:
         # The graph goes on with the task it has, though the host's tools are described otherwise now.

@@ -82,6 +82,7 @@ class CreateArguments(Arguments):
     output_schema: dict[str, Any] = Field(
         default_factory=dict, description="JSON Schema; the answer is then JSON that satisfies it"
     )
+    agent: str = Field(default_factory=str, description="An agent profile from the bridge's configuration")
     request_id: str = Field(
         default_factory=str, description="Any id; repeating the call with it gives the same task, not a second one"
     )
@@ -155,6 +156,7 @@ async def create(
     client_tools: Sequence[str | HostTool],
     continue_task: str,
     output_schema: Mapping[str, Any],
+    agent: str,
     request_id: str,
     wait_seconds: float | None,
 ) -> Told:
@@ -166,6 +168,7 @@ async def create(
             client_tools=tools,
             continue_task=continue_task or None,
             output_schema=output_schema or None,
+            agent=agent or None,
             request_id=request_id or None,
             metadata={NAMED: named} if named else None,
         )

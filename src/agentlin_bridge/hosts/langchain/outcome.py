@@ -34,10 +34,14 @@ def content_of(task: Task, timeout: float | None) -> str | list[str | dict[Any, 
         calls = "\n".join(
             f"- {call.name} ({call.call_id}): {call.arguments[:_REPORTED_CHARS]}" for call in task.pending
         )
-        return (
-            f"Task {task.id} has no answer yet: it waits for the results of client tools that nothing here runs.\n"
-            f"{calls}\nNext: submit their results to the task by call id."
-        )
+        if all(call.approval_required for call in task.pending):
+            waits = "for a person to approve tool calls", "have a person approve them; no model may"
+        else:
+            waits = (
+                "for the results of client tools that nothing here runs",
+                "submit their results to the task by call id",
+            )
+        return f"Task {task.id} has no answer yet: it waits {waits[0]}.\n{calls}\nNext: {waits[1]}."
     waited = f" after {timeout:g} seconds" if timeout is not None else ""
     return (
         f"Task {task.id} has no answer yet: it is still {task.status.value}{waited}, and goes on.\n"

@@ -81,7 +81,8 @@ class AgentlinTaskTool(BaseTool):
         interrupt_on: by the tool's name, True or an `InterruptOnConfig` of LangChain's.
         base_url: the deployment, in place of `AGENTLIN_BASE_URL`.
         api_key: its key, in place of `AGENTLIN_API_KEY`. It is in no pickle of the tool.
-        backend: `agentlin` or `embedded`, in place of `AGENTLIN_BRIDGE_BACKEND`.
+        backend: who runs the tasks, in place of `AGENTLIN_BRIDGE_BACKEND`.
+        agent: an agent profile of the configuration file; another backend's, if it says so.
         ledger: where tasks are on record, in place of `AGENTLIN_BRIDGE_LEDGER`.
         bridge: builds the bridge from whatever else; called with `principal`.
         principal: whose tasks these are; the key `agentlin_principal` of a call's
@@ -106,6 +107,7 @@ class AgentlinTaskTool(BaseTool):
     base_url: str | None = Field(default=None, frozen=True)
     api_key: SecretStr | None = Field(default=None, frozen=True)
     backend: str | None = Field(default=None, frozen=True)
+    agent: str | None = Field(default=None, frozen=True)
     ledger: str | None = Field(default=None, frozen=True)
     bridge: Callable[..., TaskBridge] | None = Field(default=None, frozen=True, repr=False, exclude=True)
     principal: str = Field(default="local", frozen=True)
@@ -213,6 +215,7 @@ class AgentlinTaskTool(BaseTool):
             reviews=reviews,
             caller=caller,
             reporter=Reporter(caller, is_watched=bool(handlers) or runtime is not None),
+            agent=self.agent,
             principal=(config.get("configurable") or {}).get(PRINCIPAL_KEY),
             timeout=self.timeout,
             stream=self.streaming,

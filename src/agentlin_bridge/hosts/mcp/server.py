@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
 from pydantic import SecretStr
 
+from agentlin_bridge.delegation.bridge import TaskBridge
 from agentlin_bridge.delegation.client_tools import ClientTool
 from agentlin_bridge.errors import ConfigurationError
 from agentlin_bridge.hosts.mcp.cancelling import OpenCalls
@@ -88,12 +89,12 @@ def build_server(
             if closed is not None:
                 closed.set()
 
-    tools: list[Tool] = [*all_tools(bridge.notice, prefix, config.client_tools, bridge.capabilities)]
+    tools: list[Tool] = [*all_tools(bridge.notice, prefix, config.client_tools, bridge.capabilities, config.agents)]
     instructions = INSTRUCTIONS.format(prefix=prefix)
     server = _Server(
         "agentlin-bridge",
         version=version("agentlin-bridge"),
-        instructions=f"{instructions} Note: {bridge.notice}." if bridge.notice else instructions,
+        instructions=instructions + _notes(bridge, config.agents),
         tools=tools,
         lifespan=lifespan,
         log_level="WARNING",
@@ -104,6 +105,16 @@ def build_server(
     add_resources(server)
     add_prompts(server, prefix)
     return server
+
+
+def _notes(bridge: TaskBridge, agents: Collection[str]) -> str:
+    """What is to be known about the backends: the default one, and those of agent profiles."""
+    said = f" Note: {bridge.notice}." if bridge.notice else ""
+    others: dict[str, list[str]] = {}
+    for agent in agents:
+        if (notice := bridge.notice_of(agent)) not in ("", bridge.notice):
+            others.setdefault(notice, []).append(agent)
+    return said + "".join(f" Note on {', '.join(names)}: {notice}." for notice, names in others.items())
 
 
 class _Server(MCPServer[Serving]):

@@ -157,7 +157,9 @@ def cancelable(prefix: str) -> Collection[str]:
     return {f"{prefix}{tool.__name__}" for tool in (create_task, submit_tool_results)}
 
 
-def all_tools(notice: str, prefix: str, configured: Collection[str], can: Capabilities) -> list[BridgeTool]:
+def all_tools(
+    notice: str, prefix: str, configured: Collection[str], can: Capabilities, agents: Collection[str] = ()
+) -> list[BridgeTool]:
     """The tools, in the order a host lists them.
 
     Args:
@@ -165,12 +167,15 @@ def all_tools(notice: str, prefix: str, configured: Collection[str], can: Capabi
         can: what the backend can do; tools for what it cannot are left out.
         prefix: what their names begin with.
         configured: client tools that a host may give by name.
+        agents: agent profiles that a host may name.
     """
     create = CREATE.format(prefix=prefix)
     if notice:
         create = f"[{notice}]\n{create}"
     if configured:
         create = f"{create}\nConfigured client_tools: {', '.join(configured)}."
+    if agents:
+        create = f"{create}\nAgent profiles: {', '.join(agents)}."
     reads = ToolAnnotations(read_only_hint=True)
     ends = ToolAnnotations(destructive_hint=True, idempotent_hint=True)
     retrieve = "Look at a task, or wait for it: its status, its answer, or the tool_calls it waits for."

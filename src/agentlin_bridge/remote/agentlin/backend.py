@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
-
-import stamina
 
 from agentlin_bridge.errors import (
     SERVER_ERROR,
@@ -16,7 +14,6 @@ from agentlin_bridge.errors import (
     TASK_NOT_PAUSABLE,
     RemoteError,
     RemoteProtocolError,
-    RemoteUnavailable,
     ReplyLost,
     UnsupportedError,
 )
@@ -28,29 +25,14 @@ from agentlin_bridge.remote.agentlin.frames import FrameReader
 from agentlin_bridge.remote.agentlin.options import check_options, server_tools_off
 from agentlin_bridge.remote.agentlin.transport import Transport
 from agentlin_bridge.remote.backend import Capabilities, Continuation, Listener, StartRequest
+from agentlin_bridge.remote.repeating import repeating
 from agentlin_bridge.task import JsonrpcError, RemoteOutcome, TaskObject, TaskStatus
 
-P = ParamSpec("P")
 R = TypeVar("R", StartRequest, Continuation)
-T = TypeVar("T")
 
 _PAGE = 100
 _NEVER_STORED = (404, 405, 422)
 """Answers to a round that tell of another dialect than the one we took, and that stored nothing."""
-
-_REPEATABLE = (RemoteUnavailable, ReplyLost)
-_again = stamina.AsyncRetryingCaller(attempts=2, timeout=10, wait_initial=0.1, wait_max=1).on(_REPEATABLE)
-
-
-async def _repeating(request: Callable[P, Awaitable[T]], /, *arguments: P.args, **keywords: P.kwargs) -> T:
-    """Send a request that may be sent again without a second effect, three times at most.
-
-    The retries are stamina's; the first try is not, because its machinery costs a fifth of a request.
-    """
-    try:
-        return await request(*arguments, **keywords)
-    except _REPEATABLE:
-        return await _again(request, *arguments, **keywords)
 
 
 class AgentlinBackend:
@@ -117,7 +99,7 @@ class AgentlinBackend:
             return self._chosen
         url = await self._transport.base_url()
         if url not in self._learned:
-            self._learned[url] = await _repeating(probe, self._transport)
+            self._learned[url] = await repeating(probe, self._transport)
         return Dialect(self._learned[url])
 
     async def _is_another_dialect(self, used: Dialect, error: RemoteError) -> bool:
@@ -232,7 +214,7 @@ class AgentlinBackend:
     # Control ---------------------------------------------------------------------------------------------
 
     async def retrieve(self, remote_id: str) -> TaskObject:
-        return await _repeating(self._get, remote_id)
+        return await repeating(self._get, remote_id)
 
     async def _get(self, remote_id: str) -> TaskObject:
         return _task(*await self._transport.control("GET", _path(remote_id)))
@@ -247,7 +229,7 @@ class AgentlinBackend:
             params["status"] = status.value
         seen: set[str] = set()
         while True:
-            page = await _repeating(self._page, params)
+            page = await repeating(self._page, params)
             fresh = [task for task in page if task.id not in seen]
             for task in fresh:
                 seen.add(task.id)
@@ -271,13 +253,13 @@ class AgentlinBackend:
         if stream_closed and await self._dialect() is Dialect.PUBLISHED:
             # Closing the stream is the only thing that stops a run there, and it does.
             return "stopped"
-        outcome = await _repeating(self._stop, "POST", f"{_path(remote_id)}/cancel")
+        outcome = await repeating(self._stop, "POST", f"{_path(remote_id)}/cancel")
         if outcome == "kept running" and await self._is_over(remote_id):
             return "stopped"
         return outcome
 
     async def delete(self, remote_id: str) -> RemoteOutcome:
-        return await _repeating(self._stop, "DELETE", _path(remote_id))
+        return await repeating(self._stop, "DELETE", _path(remote_id))
 
     async def _stop(self, method: str, path: str) -> RemoteOutcome:
         status, payload = await self._transport.control(method, path)
@@ -296,10 +278,10 @@ class AgentlinBackend:
         return status is not None and (status.is_terminal or status is TaskStatus.INPUT_REQUIRED)
 
     async def pause(self, remote_id: str) -> TaskObject:
-        return await _repeating(self._moved, remote_id, "pause")
+        return await repeating(self._moved, remote_id, "pause")
 
     async def resume(self, remote_id: str) -> TaskObject:
-        return await _repeating(self._moved, remote_id, "resume")
+        return await repeating(self._moved, remote_id, "resume")
 
     async def _moved(self, remote_id: str, verb: str) -> TaskObject:
         status, payload = await self._transport.control("POST", f"{_path(remote_id)}/{verb}")

@@ -7,7 +7,6 @@ with an error, bare error objects under 404 and `{success: false}` bodies.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -22,23 +21,9 @@ from agentlin_bridge.errors import (
     RemoteUnavailable,
     ReplyLost,
 )
+from agentlin_bridge.remote.http import json_of
+from agentlin_bridge.remote.messages import MESSAGE_LIMIT, clean_message
 from agentlin_bridge.task import JsonrpcError, TaskObject
-
-MESSAGE_LIMIT = 500
-_READ_LIMIT = 10_000
-_TRACEBACK = re.compile(r"Traceback \(most recent call last\).*", re.DOTALL)
-_SECRET = re.compile(r"\b(?:sk|pk|rk|xox[bap]|gh[pousr])[-_][A-Za-z0-9_*-]{6,}|(?<=Bearer )\S{6,}|(?<=Basic )\S{6,}")
-_NAMED_SECRET = re.compile(
-    r"""((?:api[-_ ]?key|access[-_ ]?token|secret|password)["']?\s*[:=]\s*["']?)(?!\[)[^\s"',;]{4,}""", re.IGNORECASE
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def clean_message(message: object) -> str:
-    """A remote's error text, fit for a host and a log: no traceback, no keys, no control characters, bounded."""
-    text = _TRACEBACK.sub("", str(message)[:_READ_LIMIT])
-    text = _CONTROL.sub(" ", _NAMED_SECRET.sub(r"\1[removed]", _SECRET.sub("[removed]", text))).strip(" :\n")
-    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
 
 
 def read_json(status: int, content_type: str, body: bytes) -> Mapping[str, Any]:
@@ -47,13 +32,7 @@ def read_json(status: int, content_type: str, body: bytes) -> Mapping[str, Any]:
     Raises:
         RemoteProtocolError: it is not one.
     """
-    try:
-        value = json.loads(body)
-        if b"\\ud" in body.lower():
-            # Half a surrogate pair is JSON, but no text that could be stored or sent on.
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        value = None
+    value = json_of(body)
     if not isinstance(value, dict):
         raise RemoteProtocolError(
             f"The remote answered HTTP {status} with {content_type or 'no content type'}, not with a JSON object.",

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from agentlin_bridge.events import AgentTaskEvent, parse_event
 from agentlin_bridge.events.lifecycle import TaskFailedEvent, TaskObjectEvent
 from agentlin_bridge.events.progress import STATUS_OF
-from agentlin_bridge.remote.agentlin.faults import clean_message
+from agentlin_bridge.remote.messages import clean_message
 from agentlin_bridge.task import JsonrpcError, TaskObject
 
 FRAME_LIMIT = 32 * 1024 * 1024

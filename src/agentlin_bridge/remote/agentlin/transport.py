@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import anyio
 import httpx
 
-from agentlin_bridge.errors import RemoteProtocolError, RemoteUnavailable, ReplyLost
+from agentlin_bridge.errors import RemoteProtocolError, ReplyLost
 from agentlin_bridge.remote.agentlin.endpoint import Address, Endpoint
 from agentlin_bridge.remote.agentlin.faults import read_json
-
-ANSWER_LIMIT = 64 * 1024 * 1024
-"""Bytes of one answer that are read at most."""
+from agentlin_bridge.remote.http import (
+    ANSWER_LIMIT,
+    CONNECT_TIMEOUT,
+    NOTHING_SENT,
+    Counterpart,
+    as_our_errors,
+    read_bounded,
+)
 
 CONTROL_TIMEOUT = 30.0
-CONNECT_TIMEOUT = 5.0
 
 STREAM_IDLE = 60.0
 """Seconds without a byte after which an event stream counts as lost; the published server pings every 15."""
-
-_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 Answer = tuple[int, Mapping[str, Any]]
 
@@ -108,14 +110,14 @@ class Transport:
     async def _sending(self, request: _Request) -> AsyncIterator[httpx.Response]:
         async with AsyncExitStack() as stack:
             address = await self._endpoint.resolve()
-            with _as_our_errors(address):
+            with as_our_errors(_counterpart(address)):
                 yield await self._answered(stack, address, request)
 
     async def _answered(self, stack: AsyncExitStack, address: Address, request: _Request) -> httpx.Response:
         """The response, from another address if this one is gone or has a new key by now."""
         try:
             response = await _open(stack, address, request)
-        except _NOTHING_SENT:
+        except NOTHING_SENT:
             renewed = await self._endpoint.renew(address)
             if renewed is None:
                 raise
@@ -143,30 +145,8 @@ async def _open(stack: AsyncExitStack, address: Address, request: _Request) -> h
     )
 
 
-@contextmanager
-def _as_our_errors(address: Address) -> Iterator[None]:
-    try:
-        yield
-    except _NOTHING_SENT as error:
-        raise RemoteUnavailable(
-            f"The remote at {address.base_url} cannot be reached: {str(error) or type(error).__name__}.",
-            next_step="check that it runs and that AGENTLIN_BASE_URL is right",
-        ) from error
-    except httpx.InvalidURL as error:
-        raise RemoteUnavailable(
-            f"{address.base_url} is not a usable URL: {error}.", next_step="correct AGENTLIN_BASE_URL"
-        ) from error
-    except (httpx.LocalProtocolError, UnicodeEncodeError):
-        # Its text may hold the key.
-        raise RemoteUnavailable(
-            "The request cannot be sent: a header, most likely the key, holds characters that are not allowed.",
-            next_step="set AGENTLIN_API_KEY again, without line breaks",
-        ) from None
-    except httpx.HTTPError as error:
-        raise ReplyLost(
-            f"The connection to {address.base_url} broke before the answer came: {str(error) or type(error).__name__}.",
-            next_step="retrieve the task to see whether it runs",
-        ) from error
+def _counterpart(address: Address) -> Counterpart:
+    return Counterpart("The remote", address.base_url, "AGENTLIN_BASE_URL", "AGENTLIN_API_KEY")
 
 
 async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
@@ -201,18 +181,7 @@ def _same_origin(url: str, location: str) -> str:
 
 
 async def _read(response: httpx.Response) -> Answer:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > ANSWER_LIMIT:
-            raise RemoteProtocolError(
-                f"The remote's answer is larger than {ANSWER_LIMIT // 2**20} MiB.",
-                next_step="ask the remote agent for less output",
-                status=response.status_code,
-            )
-        chunks.append(chunk)
-    body = b"".join(chunks)
+    body = await read_bounded(response, ANSWER_LIMIT, next_step="ask the remote agent for less output")
     content_type = response.headers.get("content-type", "")
     if response.status_code >= 400:
         try:

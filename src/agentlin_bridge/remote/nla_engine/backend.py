@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-import stamina
 from pydantic import SecretStr
 
 from agentlin_bridge.errors import (
@@ -15,21 +14,18 @@ from agentlin_bridge.errors import (
     RemoteError,
     RemoteNotFound,
     RemoteProtocolError,
-    RemoteUnavailable,
-    ReplyLost,
-    UnsupportedError,
 )
-from agentlin_bridge.remote.backend import Capabilities, Continuation, Listener, StartRequest
-from agentlin_bridge.remote.nla_engine.discovery import AgentSummary, agents_of
+from agentlin_bridge.remote.backend import AgentSummary, Listener, StartRequest
+from agentlin_bridge.remote.nla_engine.discovery import agents_of
 from agentlin_bridge.remote.nla_engine.options import check_options, run_of
 from agentlin_bridge.remote.nla_engine.pace import Pace, Watch
 from agentlin_bridge.remote.nla_engine.reading import created_at, read_task, said_status, task_id_of
 from agentlin_bridge.remote.nla_engine.secrets import Secrets
 from agentlin_bridge.remote.nla_engine.starting import Starter
 from agentlin_bridge.remote.nla_engine.transport import ANSWER_TIMEOUT, Transport
+from agentlin_bridge.remote.one_pass import OnePassBackend
+from agentlin_bridge.remote.repeating import REPEATABLE, repeated, repeating
 from agentlin_bridge.task import RemoteOutcome, TaskObject, TaskStatus, TextContentItem
-
-T = TypeVar("T")
 
 NOTICE = (
     "NLA Engine: agents take text and answer once; they cannot call your tools, and what runs there cannot be stopped"
@@ -40,11 +36,9 @@ LISTED = 1000
 """So many tasks are listed at most, the newest."""
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_REPEATABLE = (RemoteUnavailable, ReplyLost)
-_again = stamina.AsyncRetryingCaller(attempts=2, timeout=10, wait_initial=0.1, wait_max=1).on(_REPEATABLE)
 
 
-class NlaEngineBackend:
+class NlaEngineBackend(OnePassBackend):
     """Runs tasks on NLA Engine.
 
     Args:
@@ -75,9 +69,6 @@ class NlaEngineBackend:
         answer_timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         pace = pace or Pace()
-        self.name = name
-        self.notice = NOTICE
-        self.capabilities = Capabilities(client_tools=False, cancel=False, sessions=False, files=False)
         self._agent_id = agent_id
         self._marks = marks_callbacks
         self._secrets = Secrets(api_key, secrets or {})
@@ -88,24 +79,14 @@ class NlaEngineBackend:
             is_local=urlsplit(base_url).hostname in _LOCAL,
             answer_timeout=answer_timeout,
         )
-        self.place = self._transport.base_url
+        super().__init__(name, self._transport.base_url, NOTICE)
         self._watch = Watch(pace)
         self._starter = Starter(self._transport, self._listing, pace, compares=compares)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._transport.close()
-
-    @property
-    def notes(self) -> Mapping[str, str]:
-        return {}
-
-    def recall(self, notes: Mapping[str, str]) -> None:
-        """There is nothing to learn about it."""
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_options(options, self._secrets, self._agent_id)
@@ -134,17 +115,6 @@ class NlaEngineBackend:
             raise RemoteError(error.message, next_step=error.next_step) from error
         return self._saw(await self._starter.start(request.remote_id, run))
 
-    async def proceed(self, continuation: Continuation, *, listener: Listener | None = None) -> TaskObject:
-        raise RemoteError(
-            "NLA Engine's agents answer in one pass; a run cannot be continued.", next_step="create another task"
-        )
-
-    async def dies_with_its_stream(self) -> bool:
-        return False
-
-    async def remedy(self, failed: TaskObject | None, tried: Sequence[str]) -> Literal["nudge", "replay"] | None:
-        return None
-
     # Looking ---------------------------------------------------------------------------------------------
 
     async def retrieve(self, remote_id: str) -> TaskObject:
@@ -162,7 +132,7 @@ class NlaEngineBackend:
         if (last := self._watch.current(theirs)) is not None:
             return last
         try:
-            return self._saw(await _repeating(lambda: self._get(theirs)))
+            return self._saw(await repeating(self._get, theirs))
         except RemoteNotFound:
             self._watch.forget(theirs)
             raise
@@ -189,7 +159,7 @@ class NlaEngineBackend:
                 yield task
 
     async def _listing(self) -> Sequence[Mapping[str, Any]]:
-        found = await _repeating(lambda: self._transport.send("GET", "/task", what="list of tasks"))
+        found = await repeating(self._transport.send, "GET", "/task", what="list of tasks")
         if not isinstance(found, list):
             raise RemoteProtocolError(
                 "NLA Engine's list of tasks is no list.",
@@ -207,7 +177,7 @@ class NlaEngineBackend:
             RemoteError: it cannot be asked.
         """
         params = {"query": query} if query else None
-        found = await _repeating(lambda: self._transport.send("GET", "/agent", what="list of agents", params=params))
+        found = await repeating(self._transport.send, "GET", "/agent", what="list of agents", params=params)
         return agents_of(found, self._secrets)
 
     # Ending ----------------------------------------------------------------------------------------------
@@ -223,9 +193,9 @@ class NlaEngineBackend:
         self._watch.forget(theirs)
         try:
             deleted = await self._delete(theirs)
-        except _REPEATABLE:
+        except REPEATABLE:
             try:
-                deleted = await _again(self._delete, theirs)
+                deleted = await repeated(self._delete, theirs)
             except RemoteNotFound:
                 # The first request had its effect; what it deleted is not known.
                 return "kept running"
@@ -237,30 +207,12 @@ class NlaEngineBackend:
     async def _delete(self, task_id: str) -> Any:
         return await self._transport.send("DELETE", _path(task_id), what="such task")
 
-    async def pause(self, remote_id: str) -> TaskObject:
-        raise _cannot("pause")
-
-    async def resume(self, remote_id: str) -> TaskObject:
-        raise _cannot("resume")
-
-
-async def _repeating(request: Callable[[], Awaitable[T]]) -> T:
-    """Send a request that only reads; three times at most."""
-    try:
-        return await request()
-    except _REPEATABLE:
-        return await _again(request)
-
 
 def _path(task_id: str) -> str:
     if not task_id.strip("."):
         # As a part of a URL, dots lead elsewhere.
         raise RemoteNotFound("NLA Engine has no task of that id.", next_step="list the tasks to see which there are")
     return f"/task/{quote(task_id, safe='')}"
-
-
-def _cannot(verb: str) -> UnsupportedError:
-    return UnsupportedError(f"NLA Engine cannot {verb} a task.", next_step="cancel the task, or let it run")
 
 
 def _texts(request: StartRequest) -> list[str]:

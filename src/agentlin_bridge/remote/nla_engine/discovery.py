@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from agentlin_bridge.remote.agentlin.faults import clean_message
+from agentlin_bridge.remote.backend import AgentSummary
+from agentlin_bridge.remote.messages import clean_message
 from agentlin_bridge.remote.nla_engine.secrets import Secrets
 
 MOST = 500
@@ -19,21 +19,6 @@ MOST = 500
 _TEMPLATE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME_LIMIT = 200
 _MOST_INPUTS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSummary:
-    """An agent. Name and description are the remote's words.
-
-    Attributes:
-        inputs: what its prompts ask for and neither its variables nor its earlier nodes give: very likely what
-            a run has to be given.
-    """
-
-    id: str
-    name: str = ""
-    description: str = ""
-    inputs: tuple[str, ...] = ()
 
 
 def agents_of(raw: Any, secrets: Secrets) -> list[AgentSummary]:
@@ -54,6 +39,7 @@ def _agent(raw: Any, secrets: Secrets) -> AgentSummary | None:
 
 
 def _inputs(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """What its prompts ask for and neither its variables nor its earlier nodes give."""
     variables = raw.get("variables")
     given = {key for key, value in variables.items() if value} if isinstance(variables, Mapping) else set()
     wanted: dict[str, None] = {}

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from agentlin_bridge.errors import RemoteError, RemoteNotFound, RemoteRefused, RemoteUnavailable, ReplyLost
-from agentlin_bridge.remote.agentlin.faults import clean_message
+from agentlin_bridge.remote.messages import clean_message
 from agentlin_bridge.remote.nla_engine.secrets import Secrets
 
 SAYS_NOTHING = frozenset({408, 500, 502, 503, 504})

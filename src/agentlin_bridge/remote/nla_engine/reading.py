@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentlin_bridge.errors import SERVER_ERROR, RemoteProtocolError
-from agentlin_bridge.remote.agentlin.faults import clean_message
+from agentlin_bridge.remote.messages import clean_message
 from agentlin_bridge.remote.nla_engine.secrets import Secrets
 from agentlin_bridge.task import JsonrpcError, MessageItem, OutputItem, TaskObject, TaskStatus, TextContentItem
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,15 +10,22 @@ import anyio
 import httpx
 from pydantic import SecretStr
 
-from agentlin_bridge.errors import RemoteProtocolError, RemoteUnavailable, ReplyLost
-from agentlin_bridge.remote.agentlin.transport import ANSWER_LIMIT, CONNECT_TIMEOUT
+from agentlin_bridge.errors import RemoteProtocolError, ReplyLost
+from agentlin_bridge.remote.http import (
+    ANSWER_LIMIT,
+    CONNECT_TIMEOUT,
+    Counterpart,
+    as_our_errors,
+    json_of,
+    read_bounded,
+)
 from agentlin_bridge.remote.nla_engine.faults import raise_error
 from agentlin_bridge.remote.nla_engine.secrets import Secrets
 
 ANSWER_TIMEOUT = 30.0
 """Seconds one request may take. The engine answers at once; what an agent does is asked for later."""
 
-_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_LESS = "delete old tasks there, or have the agent return less"
 
 
 class Transport:
@@ -37,6 +43,7 @@ class Transport:
         self, base_url: str, api_key: SecretStr | None, secrets: Secrets, *, is_local: bool, answer_timeout: float
     ) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/api/v1")
+        self._counterpart = Counterpart("NLA Engine", self.base_url, "NLA_ENGINE_BASE_URL", "NLA_ENGINE_API_KEY")
         self._api_key = api_key
         self._secrets = secrets
         self._timeout = answer_timeout
@@ -77,14 +84,16 @@ class Transport:
         """
         client = self._reading if body is None else self._running
         url = f"{self.base_url}/api/v1{path}"
-        with self._as_our_errors():
+        with self._in_time(), as_our_errors(self._counterpart):
             key = {"apikey": self._api_key.get_secret_value()} if self._api_key else {}
             async with client.stream(method, url, params=params, json=body, headers=key) as response:
-                content = await _bounded(response)
+                content = await read_bounded(response, ANSWER_LIMIT, next_step=_LESS)
         status = response.status_code
         if status >= 300:
-            raise_error(status, _json(content), self._secrets, what=what, location=response.headers.get("location", ""))
-        found = _json(content)
+            raise_error(
+                status, json_of(content), self._secrets, what=what, location=response.headers.get("location", "")
+            )
+        found = json_of(content)
         if found is None:
             kind = response.headers.get("content-type") or "no content type"
             raise RemoteProtocolError(
@@ -95,58 +104,12 @@ class Transport:
         return found
 
     @contextmanager
-    def _as_our_errors(self) -> Iterator[None]:
+    def _in_time(self) -> Iterator[None]:
         try:
             with anyio.fail_after(self._timeout):
                 yield
-        except _NOTHING_SENT as error:
-            raise RemoteUnavailable(
-                f"NLA Engine at {self.base_url} cannot be reached: {str(error) or type(error).__name__}.",
-                next_step="check that it runs and that NLA_ENGINE_BASE_URL is right",
-            ) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise RemoteUnavailable(
-                f"{self.base_url} is not a usable URL: {error}.", next_step="correct NLA_ENGINE_BASE_URL"
-            ) from error
-        except (httpx.LocalProtocolError, UnicodeEncodeError):
-            # Its text may hold the key.
-            raise RemoteUnavailable(
-                "The request cannot be sent: a header, most likely the key, holds characters that are not allowed.",
-                next_step="set NLA_ENGINE_API_KEY again, without line breaks",
-            ) from None
         except TimeoutError as error:
             raise ReplyLost(
                 f"NLA Engine at {self.base_url} did not answer within {self._timeout:g} seconds.",
                 next_step="look whether the request had its effect",
             ) from error
-        except httpx.HTTPError as error:
-            raise ReplyLost(
-                f"The connection to NLA Engine at {self.base_url} broke before the answer came: "
-                f"{str(error) or type(error).__name__}.",
-                next_step="look whether the request had its effect",
-            ) from error
-
-
-async def _bounded(response: httpx.Response) -> bytes:
-    content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > ANSWER_LIMIT:
-            raise RemoteProtocolError(
-                f"NLA Engine's answer is larger than {ANSWER_LIMIT // 2**20} MiB.",
-                next_step="delete old tasks there, or have the agent return less",
-                status=response.status_code,
-            )
-    return bytes(content)
-
-
-def _json(content: bytes) -> Any:
-    """The JSON of an answer; None if it is none."""
-    try:
-        value = json.loads(content)
-        if b"\\ud" in content.lower():
-            # Half a surrogate pair is JSON, but no text that could be stored or sent on.
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    return value
