@@ -66,3 +66,26 @@ def _arguments(raw: str) -> dict[str, Any] | str:
     except (ValueError, RecursionError):
         return inert(raw)
     return value if isinstance(value, dict) else inert(raw)
+
+
+def next_step(prefix: str, task_id: str, calls: Sequence[PendingCall], approved: str) -> str:
+    """What a host's model does about tool calls.
+
+    Args:
+        prefix: what the names of the host's tools begin with.
+        task_id: the task.
+        calls: those it is shown.
+        approved: how it learns what a person has decided.
+    """
+    mine = [call for call in calls if not call.approval_required]
+    if not mine:
+        return (
+            "a person has to approve this, which you cannot do: tell your user. A result of your own, or one with "
+            f"is_error true, can replace the run; {approved}."
+        )
+    results = [{"call_id": inert(call.call_id), "content": "..."} for call in mine]
+    approvals = "" if len(mine) == len(calls) else "tell your user about what a person has to approve, "
+    return (
+        f"{approvals}do what each tool call asks, then call {prefix}submit_tool_results with "
+        f'task_id "{task_id}" and results {json.dumps(results, ensure_ascii=False)}.'
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -22,6 +21,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from agentlin_bridge.database import database_url
 from agentlin_bridge.errors import ConfigurationError, LedgerError
+from agentlin_bridge.listening import bound, url_of
 from agentlin_bridge.server.agent import Agent, Agents, OneAgent
 from agentlin_bridge.server.demo_agent import DemoAgent
 from agentlin_bridge.server.execution.runs import RunOptions, Runs
@@ -29,7 +29,7 @@ from agentlin_bridge.server.ownership import owning
 from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.server.state_file import remove_state, write_state
 from agentlin_bridge.server.web.app import VERSION, create_app
-from agentlin_bridge.server.web.sending import SendingProtocol, limit_unsent
+from agentlin_bridge.server.web.sending import SendingProtocol
 from agentlin_bridge.server.workers import run_workers
 
 logger = logging.getLogger(__name__)
@@ -243,34 +243,9 @@ def _withdraw(options: ServeOptions) -> None:
 
 
 def _listen(options: ServeOptions) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        if options.api_key is None and not options.keys and not ipaddress.ip_address(address[0]).is_loopback:
-            raise ConfigurationError(
-                f"Without a key the server listens on loopback addresses only, and {options.host!r} is none.",
-                next_step="set a key, or use --host 127.0.0.1",
-            )
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if hasattr(signal, "SIGHUP"):  # on Windows the option would let two servers share a port
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            limit_unsent(listener)
-            listener.bind(address)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        raise ConfigurationError(
-            f"The server cannot listen on {options.host}:{options.port}: {error.strerror}.",
-            next_step="choose another host or port",
-        ) from error
-    return listener
+    is_guarded = options.api_key is not None or bool(options.keys)
+    return bound(options.host, options.port, guard="a key", is_guarded=is_guarded, next_step="set a key")
 
 
 def _base_url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    address = ipaddress.ip_address(host)
-    if address.is_unspecified:
-        address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
-    return f"http://[{address}]:{port}/v1" if address.version == 6 else f"http://{address}:{port}/v1"
+    return f"{url_of(listener)}/v1"

@@ -17,6 +17,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from agentlin_bridge.media import audio_format
 from agentlin_bridge.task import (
     AudioContentItem,
     AudioData,
@@ -31,7 +32,6 @@ from agentlin_bridge.task import (
 
 MEDIA_CHARS = 7_000_000
 """Characters of base64 of one result, all its images, audio and files together: about 5 MB."""
-_AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 
 
 def result_of(returned: CallToolResult, limit: int) -> ToolResult:
@@ -51,7 +51,7 @@ def _item(block: ContentBlock) -> ContentItem:
             return ImageContentItem(image_url=ImageURL(url=_data_uri(block.mime_type, block.data)))
         case AudioContent():
             kind = block.mime_type.partition("/")[2]
-            return AudioContentItem(input_audio=AudioData(data=block.data, format=_AUDIO_FORMATS.get(kind, kind)))
+            return AudioContentItem(input_audio=AudioData(data=block.data, format=audio_format(kind)))
         case ResourceLink():
             return _text(f"[{block.title or block.name}: {block.uri}]")
         case EmbeddedResource():

@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 
+from agentlin_bridge.media import audio_format, audio_type
 from agentlin_bridge.task import (
     AudioContentItem,
     AudioData,
@@ -22,9 +23,6 @@ from agentlin_bridge.task import (
 
 Block = Mapping[str, Any]
 """A content block of LangChain's version 1 shape."""
-
-_MIME_TYPES = {"mp3": "mpeg"}
-_AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 
 
 def result_of(name: str, returned: object) -> ToolResult:
@@ -60,7 +58,7 @@ def _block(item: ContentItem) -> dict[str, Any]:
     if isinstance(item, ImageContentItem):
         return {"type": "image", **_source(item.image_url.url)}
     if isinstance(item, AudioContentItem):
-        mime_type = f"audio/{_MIME_TYPES.get(item.input_audio.format, item.input_audio.format)}"
+        mime_type = audio_type(item.input_audio.format)
         return {"type": "audio", "base64": item.input_audio.data, "mime_type": mime_type}
     if isinstance(item, FileContentItem):
         source = item.file.file_data or item.file.file_url
@@ -96,7 +94,7 @@ def _audio(block: Block) -> ContentItem | None:
     if "base64" not in block:
         return _file(block)
     kind = str(block.get("mime_type", "audio/wav")).partition("/")[2]
-    return AudioContentItem(input_audio=AudioData(data=block["base64"], format=_AUDIO_FORMATS.get(kind, kind)))
+    return AudioContentItem(input_audio=AudioData(data=block["base64"], format=audio_format(kind)))
 
 
 def _file(block: Block) -> ContentItem | None:

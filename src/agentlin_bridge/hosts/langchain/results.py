@@ -6,13 +6,12 @@ the last line names the next call to make.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from agentlin_bridge.errors import BridgeError
-from agentlin_bridge.hosts.calls import described, shown
+from agentlin_bridge.hosts.calls import described, next_step, shown
 from agentlin_bridge.hosts.text import inert, one_line
-from agentlin_bridge.task import PendingCall, Task, TaskStatus
+from agentlin_bridge.task import Task, TaskStatus
 
 ANSWER_CHARS = 20_000
 """Characters of an answer in one result; the artifact has all of it."""
@@ -116,20 +115,8 @@ class TaskResults:
         ]
         if left_out := len(task.pending) - len(calls):
             lines.append(f"[{left_out} more tool calls follow once these have results]")
-        return _lines(*lines, self._answering(task, calls))
-
-    def _answering(self, task: Task, calls: Sequence[PendingCall]) -> str:
-        mine = [call for call in calls if not call.approval_required]
-        if not mine:
-            return (
-                "a person has to approve this, which you cannot do: tell your user. A result of your own, or one with "
-                f"is_error true, can replace the run; to see whether it was approved, {self._wait(task)}."
-            )
-        results = [{"call_id": inert(call.call_id), "content": "..."} for call in mine]
-        approvals = "" if len(mine) == len(calls) else "tell your user about what a person has to approve, "
-        return (
-            f"{approvals}do what each tool call asks, then call {self._prefix}submit_tool_results with "
-            f'task_id "{task.id}" and results {json.dumps(results, ensure_ascii=False)}.'
+        return _lines(
+            *lines, next_step(self._prefix, task.id, calls, f"to see whether it was approved, {self._wait(task)}")
         )
 
     def _wait(self, task: Task) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -22,6 +21,7 @@ from agentlin_bridge.hosts.mcp.leaving import Waits
 from agentlin_bridge.hosts.mcp.principals import Principals
 from agentlin_bridge.hosts.mcp.server import build_server
 from agentlin_bridge.hosts.mcp.web import HEALTH, Names, OpenRequests, build_app
+from agentlin_bridge.listening import address_of, bound, url_of
 from agentlin_bridge.settings import load_settings
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,15 @@ def serve_http(where: Address, client_tools: Sequence[ClientTool] = ()) -> None:
     settings = load_settings()
     principals = Principals(settings.mcp_tokens)
     waits = Waits()
-    with _listening(where, has_tokens=bool(principals)) as listener:
-        security = Names(settings.mcp_hosts, settings.mcp_origins).security(_address(listener))
+    listener = bound(
+        where.host,
+        where.port,
+        guard="tokens",
+        is_guarded=bool(principals),
+        next_step="set AGENTLIN_BRIDGE_MCP_TOKENS",
+    )
+    with listener:
+        security = Names(settings.mcp_hosts, settings.mcp_origins).security(address_of(listener))
         server = build_server(
             partial(TaskBridge.from_env, client_tools=client_tools),
             config=settings.load_config(),
@@ -89,7 +96,7 @@ def serve_http(where: Address, client_tools: Sequence[ClientTool] = ()) -> None:
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=LISTENERS_GRACE,
         )
-        anyio.run(_serve, _Server(config, f"{_base_url(listener)}{where.path}"), listener, waits, requests)
+        anyio.run(_serve, _Server(config, f"{url_of(listener)}{where.path}"), listener, waits, requests)
 
 
 class _Server(uvicorn.Server):
@@ -129,39 +136,3 @@ async def _leave_on_signal(server: _Server, waits: Waits, requests: OpenRequests
         # Streams that only listen watch for this one.
         server.handle_exit(number, None)
         await anyio.sleep_forever()
-
-
-@contextmanager
-def _listening(where: Address, *, has_tokens: bool) -> Iterator[socket.socket]:
-    try:
-        found = socket.getaddrinfo(where.host or None, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        if not has_tokens and not ipaddress.ip_address(address[0]).is_loopback:
-            raise ConfigurationError(
-                f"Without tokens the server listens on loopback addresses only, and {where.host!r} is none.",
-                next_step="set AGENTLIN_BRIDGE_MCP_TOKENS, or use --host 127.0.0.1",
-            )
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if hasattr(signal, "SIGHUP"):  # on Windows the option would let two servers share a port
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        raise ConfigurationError(
-            f"The server cannot listen on {where.host}:{where.port}: {error.strerror}.",
-            next_step="choose another host or port",
-        ) from error
-    with listener:
-        yield listener
-
-
-def _address(listener: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(listener.getsockname()[0])
-
-
-def _base_url(listener: socket.socket) -> str:
-    address, port = _address(listener), listener.getsockname()[1]
-    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"

@@ -7,15 +7,14 @@ what the remote agent wrote, so that nothing in an answer can pass for it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp_types import CallToolResult, TextContent
 
-from agentlin_bridge.hosts.calls import described, shown
+from agentlin_bridge.hosts.calls import described, next_step, shown
 from agentlin_bridge.hosts.text import inert, one_line
-from agentlin_bridge.task import PendingCall, Task, TaskStatus
+from agentlin_bridge.task import Task, TaskStatus
 
 ANSWER_CHARS = 20_000
 """Characters of an answer in the text of one result."""
@@ -137,24 +136,10 @@ class TaskResults:
         return _result(
             task,
             lines,
-            next_step=self._answering(task, calls),
+            next_step=next_step(self._prefix, task.id, calls, f"to have the person asked again, {self._wait(task)}"),
             untrusted="tool_calls",
             tool_calls=tool_calls,
             tool_calls_left_out=left_out or None,
-        )
-
-    def _answering(self, task: Task, calls: Sequence[PendingCall]) -> str:
-        mine = [call for call in calls if not call.approval_required]
-        if not mine:
-            return (
-                "a person has to approve this, which you cannot do: tell your user. A result of your own, or one with "
-                f"is_error true, can replace the run; to have the person asked again, {self._wait(task)}."
-            )
-        results = [{"call_id": inert(call.call_id), "content": "..."} for call in mine]
-        approvals = "" if len(mine) == len(calls) else "tell your user about what a person has to approve, "
-        return (
-            f"{approvals}do what each tool call asks, then call {self._prefix}submit_tool_results with "
-            f'task_id "{task.id}" and results {json.dumps(results, ensure_ascii=False)}.'
         )
 
     def _wait(self, task: Task) -> str:

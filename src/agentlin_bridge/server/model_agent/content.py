@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from agentlin_bridge.media import audio_format
 from agentlin_bridge.task import (
     Annotation,
     AudioContentItem,
@@ -25,7 +26,6 @@ from agentlin_bridge.task import (
 Block = Mapping[str, Any]
 """A content block of LangChain's version 1 shape."""
 
-_AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 _TEXTS = frozenset({"application/json", "application/xml", "application/yaml", "application/toml", "application/csv"})
 
 
@@ -97,7 +97,7 @@ def from_block(block: Block) -> ContentItem | None:
             return TextContentItem(text=text, annotations=_annotations(block) or None)
         case {"type": "audio", "base64": str(data)}:
             kind = str(block.get("mime_type", "audio/wav")).partition("/")[2]
-            return AudioContentItem(input_audio=AudioData(data=data, format=_AUDIO_FORMATS.get(kind, kind)))
+            return AudioContentItem(input_audio=AudioData(data=data, format=audio_format(kind)))
         case {"type": "image"} if uri := _uri(block, "image/png"):
             return ImageContentItem(image_url=ImageURL(url=uri))
         case {"type": "file" | "video" | "audio"} if uri := _uri(block, "application/octet-stream"):
