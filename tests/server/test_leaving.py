@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,7 +15,7 @@ import httpx
 import pytest
 from anyio import to_thread
 
-from agentlin_bridge.server.agent import Conversation, Item, answer, tool_call
+from agentlin_bridge.server.agent import AgentFailure, Conversation, Item, answer, tool_call
 from agentlin_bridge.server.process import ServeOptions, serve
 from agentlin_bridge.task import text_of
 
@@ -84,6 +85,35 @@ def test_the_next_task_waits_until_an_ended_one_is_left(serving: Serving, pool: 
     agent.gate.set()
     assert made.result(10)["status"] == "completed"
     assert agent.happened == ["first", "left", "second"]
+
+
+def test_a_round_that_fails_while_it_is_being_canceled_is_left(
+    serving: Serving, pool: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    """The cancellation is on its way to the disk when the agent fails: the round meets nothing that stops it."""
+    entered, gate = Event(), Event()
+
+    async def fail(conversation: Conversation) -> Sequence[Item]:
+        if text_of(conversation.user_content) == "second":
+            return [answer("second")]
+        entered.set()
+        with anyio.CancelScope(shield=True):
+            while not gate.is_set():
+                await to_thread.run_sync(gate.wait, 0.02)
+        raise AgentFailure("The provider is busy.")
+
+    server = serving(Tooled(fail))
+    pool.submit(server.make, "first", task_id="task_1", session_id="s")
+    assert entered.wait(10)
+    with closing(sqlite3.connect(tmp_path / "server.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        canceled = pool.submit(server.post, "tasks/task_1/cancel")
+        made = pool.submit(server.make, "second", task_id="task_2", session_id="s")
+        gate.set()
+        eventually(lambda: server.get("tasks/task_1").status_code == 200)
+        other.execute("ROLLBACK")
+    assert canceled.result(10).json()["status"] in {"canceled", "failed"} or canceled.result().status_code == 409
+    assert made.result(10)["status"] == "completed"
 
 
 def test_a_task_of_another_session_does_not_wait_for_it(serving: Serving, pool: ThreadPoolExecutor) -> None:

@@ -85,7 +85,10 @@ class Cluster:
             async for notify in self._guard.notifies():
                 executor, to, task_id = notify.payload.split(" ", 2)
                 if executor != self.executor:
-                    await heard(task_id, to == self.executor)
+                    try:
+                        await heard(task_id, to == self.executor)
+                    except SQLAlchemyError as error:
+                        logger.warning("task %s: what was heard of it is lost: %s", task_id, type(error).__name__)
         except psycopg.Error as error:
             raise _lost() from error
 

@@ -69,13 +69,19 @@ def cancel(connection: Connection, task_id: str, user: str | None) -> Ended:
     """
     row = known(connection, task_id, user)
     if row.status == TaskStatus.CANCELED:
-        return Ended(_task(connection, row))
+        # What had to follow may have failed the first time.
+        return Ended(_task(connection, row), inside=_unleft(connection, task_id), session_id=row.session_id)
     if TaskStatus(row.status).is_terminal:
         raise not_cancelable(f"it is {row.status}")
     if row.continued_by is not None:
         raise not_cancelable(f"it was continued by {row.continued_by}")
     inside = _stop(connection, row, TaskStatus.CANCELED)
     return Ended(_task(connection, known(connection, task_id, user)), (task_id,), inside, row.session_id)
+
+
+def _unleft(connection: Connection, task_id: str) -> tuple[tuple[str, str], ...]:
+    found = connection.execute(select(leaving.c.task_id, leaving.c.executor).where(leaving.c.task_id == task_id))
+    return tuple((row.task_id, row.executor) for row in found)
 
 
 def expire(connection: Connection, task_id: str) -> Ended | None:

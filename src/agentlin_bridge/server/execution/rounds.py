@@ -10,13 +10,15 @@ from functools import partial
 from typing import Any, Protocol
 
 import anyio
+import stamina
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from agentlin_bridge.errors import SERVER_ERROR
 from agentlin_bridge.server.agent import Agent, AgentFailure, Agents, Conversation, Step
 from agentlin_bridge.server.execution import steps
 from agentlin_bridge.server.execution.feed import Feed, Feeds
-from agentlin_bridge.server.execution.steps import AGAIN, OVER, Entered, Outcome, Place
+from agentlin_bridge.server.execution.steps import AGAIN, Entered, Outcome, Place
 from agentlin_bridge.server.protocol.refusals import Refusal
 from agentlin_bridge.server.records.history import request_of_turn
 from agentlin_bridge.server.records.items import item_id
@@ -26,6 +28,9 @@ from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.task import MessageItem, ReasoningItem, TaskObject, TextContentItem, ToolCallItem, ToolResultItem
 
 logger = logging.getLogger(__name__)
+
+_persistently = stamina.AsyncRetryingCaller(attempts=3, timeout=60, wait_initial=0.1, wait_max=1).on(OperationalError)
+"""What a model said or a tool did is not lost because the database was busy for a moment."""
 
 
 class Parked(Exception):
@@ -108,7 +113,7 @@ class Rounds:
         if self._is_leaving():
             raise Parked
         with self._registered(start.task_id) as scope, scope:
-            return await self._go(start)
+            return await self._go(start) and not scope.cancel_called
         if self._is_leaving():
             raise Parked
         return False
@@ -154,13 +159,11 @@ class Rounds:
         try:
             agent, made = await self._made(at, entered)
         except AgentFailure as failure:
-            await self._fail(at, failure.message, failure.code)
-            return OVER
+            return await self._fail(at, failure.message, failure.code)
         except Exception as error:
             logger.exception("task %s: the agent failed", at.task_id)
             name = type(error).__name__
-            await self._fail(at, f"The agent failed with {name}; the server's log says more.")
-            return OVER
+            return await self._fail(at, f"The agent failed with {name}; the server's log says more.")
         work = partial(
             steps.record_step,
             at=at,
@@ -170,7 +173,7 @@ class Rounds:
             seen=_call_ids(entered.conversation),
         )
         with anyio.CancelScope(shield=True):  # what the model said is paid for
-            outcome = await self._store.write(work)
+            outcome = await _persistently(self._store.write, work)
         await self._changed(at.task_id, outcome.over, outcome.task)
         return outcome
 
@@ -187,9 +190,10 @@ class Rounds:
         with self._feeds.using(at.task_id) as feed:
             return agent, await agent.step(entered.conversation, _Voice(feed, at, self._output_limit))
 
-    async def _fail(self, at: Place, message: str, code: int = SERVER_ERROR) -> None:
-        await self._store.write(partial(steps.fail, at=at, message=message, code=code))
+    async def _fail(self, at: Place, message: str, code: int = SERVER_ERROR) -> Outcome:
+        outcome = await self._store.write(partial(steps.fail, at=at, message=message, code=code))
         await self._changed(at.task_id, True)
+        return outcome
 
     async def _call_all(self, at: Place, calls: tuple[ToolCallItem, ...]) -> None:
         async with anyio.create_task_group() as group:
@@ -208,7 +212,8 @@ class Rounds:
             result = ToolResultItem(call_id=call.call_id, message_content=[TextContentItem(text=f"ERROR: {name}")])
         result = result.model_copy(update={"call_id": call.call_id, "status": "completed"})
         with anyio.CancelScope(shield=True):  # what the tool did cannot be undone
-            await self._store.write(partial(steps.record_result, at=at, result=result, limit=self._output_limit))
+            work = partial(steps.record_result, at=at, result=result, limit=self._output_limit)
+            await _persistently(self._store.write, work)
         await self._changed(at.task_id, False)
 
 

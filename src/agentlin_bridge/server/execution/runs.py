@@ -96,6 +96,7 @@ class Runs:
         self._exit = AsyncExitStack()
         self._group: TaskGroup
         self._starts, self._to_start = anyio.create_memory_object_stream[Start](math.inf)
+        self._failed, self._to_retry = anyio.create_memory_object_stream[Start](math.inf)
 
     async def __aenter__(self) -> Self:
         try:
@@ -109,12 +110,15 @@ class Runs:
     async def _open(self) -> None:
         self._exit.callback(self._to_start.close)
         self._exit.callback(self._starts.close)
+        self._exit.callback(self._to_retry.close)
+        self._exit.callback(self._failed.close)
         for agent in self.agents:
             await self._exit.enter_async_context(agent)
         await self._engine.open()
         self._exit.push_async_callback(self._engine.close)
         self._group = await self._exit.enter_async_context(anyio.create_task_group())
         self._group.start_soon(self._start_all)
+        self._group.start_soon(self._retry_all)
         self._group.start_soon(self._housekeeping.keep)
         await self._adopt(own=True)
         self._group.start_soon(self._peers.watch, self._heard, self._adopt)
@@ -200,6 +204,7 @@ class Runs:
         Raises:
             Refusal: the task is unknown.
         """
+        self._refuse_when_stopping()
         await self.retrieve(task_id, user)
         async with aclosing(self._audience.follow(task_id, after)) as happenings:
             async for happening in happenings:
@@ -292,6 +297,18 @@ class Runs:
         else:
             await self._leave(task_id)
 
+    async def _stop_surely(self, task_id: str) -> None:
+        delay = 1.0
+        while not self._stopping:
+            try:
+                await self._stop(task_id)
+            except SQLAlchemyError as error:
+                logger.warning("task %s: that it was left is not on record: %s", task_id, type(error).__name__)
+                await anyio.sleep(delay)
+                delay = min(2 * delay, 30.0)
+            else:
+                return
+
     async def _leave(self, task_id: str) -> None:
         start = await self.store.write(partial(endings.leave, task_id=task_id, executor=self._executor))
         if start is not None:
@@ -319,44 +336,61 @@ class Runs:
             pass
         except Exception:
             logger.exception("task %s: the engine gave up its round", start.task_id)
+            self._failed.send_nowait(start)
+
+    async def _retry_all(self) -> None:
+        async for start in self._to_retry:
             self._group.start_soon(self._again, start)
 
     async def _again(self, start: Start) -> None:
-        """Run a round under another attempt, as soon as the database takes that."""
+        """Run a round under another attempt, or let go of one that is over, as soon as the database takes that."""
         delay = 1.0
-        while not self._stopping:
-            await anyio.sleep(delay)
-            delay = min(2 * delay, 30.0)
-            try:
-                again = await self.store.write(partial(retry, start=start, executor=self._executor))
-                if again is None:
-                    await self._leave(start.task_id)
-            except SQLAlchemyError:
-                continue
-            if again is not None:
-                self._starts.send_nowait(again)
-            return
+        with self.activity.going_on():
+            while not self._stopping:
+                await anyio.sleep(delay)
+                delay = min(2 * delay, 30.0)
+                try:
+                    again = await self.store.write(partial(retry, start=start, executor=self._executor))
+                    if again is None:
+                        await self._leave(start.task_id)
+                        await self._release_beside(start.task_id)
+                except SQLAlchemyError:
+                    continue
+                if again is not None:
+                    self._starts.send_nowait(again)
+                return
 
     async def round(self, start: Start) -> None:
         """One round, from the engine; see `Rounds.round`."""
         with self.activity.going_on():
-            came_to_its_end = False
             try:
-                came_to_its_end = await self._rounds.round(start)
-            except Parked:
-                raise
-            except Exception:
-                logger.exception("task %s: its round could not be recorded", start.task_id)
-                await self._give_up(start)
-            if not came_to_its_end:
-                await self._leave(start.task_id)
-            if (self._queued or not self._peers.alone) and not self._stopping:
-                times = self._times_queued
-                session_id, others = await self.store.read(partial(queued_beside, task_id=start.task_id))
-                if not others and times == self._times_queued:
-                    self._queued = False  # only now: rounds that ended meanwhile had to look as well
-                if session_id is not None:
-                    await self._release(session_id)
+                await self._round(start)
+            except SQLAlchemyError:
+                # Whoever called: a round that was taken over is run again like any other.
+                logger.exception("task %s: the database gave up its round", start.task_id)
+                self._failed.send_nowait(start)
+
+    async def _round(self, start: Start) -> None:
+        came_to_its_end = False
+        try:
+            came_to_its_end = await self._rounds.round(start)
+        except Parked:
+            raise
+        except Exception:
+            logger.exception("task %s: its round could not be recorded", start.task_id)
+            await self._give_up(start)
+        if not came_to_its_end:
+            await self._leave(start.task_id)
+        if (self._queued or not self._peers.alone) and not self._stopping:
+            await self._release_beside(start.task_id)
+
+    async def _release_beside(self, task_id: str) -> None:
+        times = self._times_queued
+        session_id, others = await self.store.read(partial(queued_beside, task_id=task_id))
+        if not others and times == self._times_queued:
+            self._queued = False  # only now: rounds that ended meanwhile had to look as well
+        if session_id is not None:
+            await self._release(session_id)
 
     async def _give_up(self, start: Start) -> None:
         message = "The server could not record what the agent did; its log says more. Create the task again."
@@ -370,7 +404,7 @@ class Runs:
             row = await self.store.read(partial(row_of, task_id=task_id))
             over = row is None or TaskStatus(row.status).is_terminal
             if over and (asked or self._rounds.is_running(task_id)):
-                await self._stop(task_id)
+                self._group.start_soon(self._stop_surely, task_id)
             elif row is not None and asked and row.status in UNDER_WAY and row.executor == self._executor:
                 self._starts.send_nowait(start_of(row))
             if row is None:

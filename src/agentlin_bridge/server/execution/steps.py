@@ -189,11 +189,13 @@ def settle(connection: Connection, at: Place, executor: str) -> Outcome:
     return AGAIN
 
 
-def fail(connection: Connection, at: Place, message: str, code: int = SERVER_ERROR) -> None:
+def fail(connection: Connection, at: Place, message: str, code: int = SERVER_ERROR) -> Outcome:
     """A round ends without an answer."""
     row = locked_row(connection, at.task_id)
-    if row is not None and _is_live(row, at, or_paused=True):
-        end(connection, row, TaskStatus.FAILED, error=JsonrpcError(code=code, message=message))
+    if row is None or not _is_live(row, at, or_paused=True):
+        return GONE
+    end(connection, row, TaskStatus.FAILED, error=JsonrpcError(code=code, message=message))
+    return OVER
 
 
 def _is_live(row: Row[Any], at: Place, *, or_paused: bool = False) -> bool:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
+import anyio
 from sqlalchemy import Connection, Row, delete, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from agentlin_bridge.server.execution.engine import Engine, Standing
 from agentlin_bridge.server.records.journal import UNDER_WAY, Start, is_busy, locked_row, release, start_of
 from agentlin_bridge.server.records.schema import leaving, tasks
 from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.task import TaskStatus
+
+logger = logging.getLogger(__name__)
+
+LOOK = 30.0
+"""Seconds between two looks where nobody else can have left anything."""
 
 
 class Heard(Protocol):
@@ -58,7 +66,13 @@ class Alone:
         yield frozenset({self.executor})
 
     async def watch(self, heard: Heard, look: Callable[[], Awaitable[None]]) -> None:
-        """Nobody to watch."""
+        """Nobody to watch; but now and then look for what a failing disk has kept from being started."""
+        while True:
+            await anyio.sleep(LOOK)
+            try:
+                await look()
+            except SQLAlchemyError as error:
+                logger.warning("could not look for what is to be started: %s", type(error).__name__)
 
 
 async def adopt(store: Store, engine: Engine, executor: str, live: frozenset[str], *, own: bool = False) -> list[Start]:

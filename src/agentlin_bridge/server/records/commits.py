@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
-from anyio import to_thread
 from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
@@ -18,8 +20,7 @@ TOGETHER = 64
 class _Job:
     def __init__(self, work: Callable[[Connection], Any]) -> None:
         self._work = work
-        self.turn = anyio.Event()
-        self.leads = False
+        self.done = anyio.Event()
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -38,16 +39,21 @@ class _Job:
 
 
 class GroupCommit:
-    """Writes to a database that takes one writer at a time. Belongs to one event loop.
+    """Writes to a database that takes one writer at a time, in a thread of its own. Belongs to one event loop.
 
-    Whoever finds nobody writing does all the work that waits, in the order it came and with one commit, and leaves
-    what has come meanwhile to the first who waits with it.
+    While the thread writes, what comes waits, and is then done in the order it came and with one commit. The thread
+    tells the loop when it is done, whatever has become of those who wait for it.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._waiting: list[_Job] = []
-        self._is_led = False
+        self._is_writing = False
+        self._thread = ThreadPoolExecutor(1, "commits")
+
+    def close(self) -> None:
+        """Wait until the thread is done, and end it."""
+        self._thread.shutdown()
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do something that is undone if it raises, and return once it is committed.
@@ -56,43 +62,37 @@ class GroupCommit:
         """
         job = _Job(work)
         self._waiting.append(job)
-        if self._is_led:
-            await self._turn_of(job)
-        else:
-            job.leads = True
-        if job.leads:
-            await self._lead()
+        if not self._is_writing:
+            self._begin()
+        try:
+            await job.done.wait()
+        except anyio.get_cancelled_exc_class():
+            if job in self._waiting:
+                self._waiting.remove(job)
+                raise
+            with anyio.CancelScope(shield=True):
+                await job.done.wait()
         if job.error is not None:
             raise job.error
         result: T = job.result
         return result
 
-    async def _turn_of(self, job: _Job) -> None:
-        try:
-            await job.turn.wait()
-        except anyio.get_cancelled_exc_class():
-            if job in self._waiting:
-                self._waiting.remove(job)
-                if job.leads:
-                    self._pass_on()
-                raise
-            with anyio.CancelScope(shield=True):
-                await job.turn.wait()
-
-    async def _lead(self) -> None:
-        self._is_led = True
+    def _begin(self) -> None:
         batch, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(self._carry_out, batch)
-        for job in batch:
-            job.turn.set()
-        self._pass_on()
+        self._is_writing = bool(batch)
+        if batch:
+            loop = asyncio.get_running_loop()
 
-    def _pass_on(self) -> None:
-        self._is_led = bool(self._waiting)
-        if self._waiting:
-            self._waiting[0].leads = True
-            self._waiting[0].turn.set()
+            def tell(_: Future[None]) -> None:
+                with suppress(RuntimeError):  # the loop is closed, and nobody waits
+                    loop.call_soon_threadsafe(self._ended, batch)
+
+            self._thread.submit(self._carry_out, batch).add_done_callback(tell)
+
+    def _ended(self, batch: Sequence[_Job]) -> None:
+        for job in batch:
+            job.done.set()
+        self._begin()
 
     def _carry_out(self, batch: Sequence[_Job]) -> None:
         try:

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import IntegrityError
 
-from agentlin_bridge.database import open_database
+from agentlin_bridge.database import open_database, reader_of
 from agentlin_bridge.server.protocol.request import ListQuery
 from agentlin_bridge.server.records.commits import GroupCommit
 from agentlin_bridge.server.records.listing import page_of
@@ -32,7 +32,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._reader = engine.execution_options(reading=True)
+        self._reader = reader_of(engine)
         self._commits = GroupCommit(engine) if engine.dialect.name == "sqlite" else None
         self._writing = anyio.CapacityLimiter(CONNECTIONS)
         self._reading = anyio.CapacityLimiter(CONNECTIONS)
@@ -56,6 +56,8 @@ class Store:
 
     async def close(self) -> None:
         """Close the database. The store cannot be used afterwards."""
+        if self._commits is not None:
+            await to_thread.run_sync(self._commits.close)
         await to_thread.run_sync(self.engine.dispose)
 
     async def ping(self) -> None:

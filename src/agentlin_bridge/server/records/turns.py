@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Pool, Row
 
 from agentlin_bridge.server.agent import Turn
 
-MOST = 8 * 1024 * 1024
-"""Bytes of JSON from which the turns were read that are kept for one database."""
+MOST = 32 * 1024 * 1024
+"""Bytes that are kept for one database: of JSON from which the turns were read, and so much more for each turn."""
+OVERHEAD = 4096
 
 Chain = Sequence[Row[Any]]
 """The tasks of one turn, in order."""
@@ -63,6 +64,7 @@ class _Turns:
         with self._lock:
             if key in self._turns:
                 return
+            size += OVERHEAD
             self._turns[key] = turns, size
             self._size += size
             while self._size > MOST:
