@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 LOOK = 1.0
 """Seconds between two looks for dead processes."""
+PATIENCE = 10.0
+"""Seconds that a look may take while the server leaves."""
 NAMES = 7346221
 """The first half of the advisory locks on names; the second is the number in the name."""
 DECISION = 7346222
@@ -74,7 +76,9 @@ class Cluster:
             while True:
                 await anyio.sleep(LOOK)
                 try:
-                    await look()
+                    # Cancelled in the middle, psycopg may close the connection, and leaving would look like a loss.
+                    with anyio.move_on_after(PATIENCE, shield=True):
+                        await look()
                 except (SQLAlchemyError, psycopg.Error) as error:
                     if self._decider.broken or self._decider.closed:
                         raise _lost() from error
