@@ -127,7 +127,8 @@ def open_database(
 
 def _engine(url: URL, schema: str | None, name: str | None) -> Engine:
     if url.get_backend_name() != "postgresql":
-        return create_engine(url)
+        # An error that is logged shall not hold what a task says.
+        return create_engine(url, hide_parameters=True)
     parameters: dict[str, Any] = {key: value for key, value in NOTICE_DEATH.items() if key not in url.query}
     if name is not None:
         parameters["application_name"] = name
@@ -136,7 +137,9 @@ def _engine(url: URL, schema: str | None, name: str | None) -> Engine:
     if schema is not None:
         options.append(f"-c search_path={schema}")
     parameters["options"] = " ".join(str(option) for option in options)
-    return create_engine(url, pool_size=10, isolation_level="READ COMMITTED", connect_args=parameters)
+    return create_engine(
+        url, pool_size=10, isolation_level="READ COMMITTED", connect_args=parameters, hide_parameters=True
+    )
 
 
 def _unusable(url: URL, error: Exception) -> LedgerError:

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
+from agentlin_bridge.hosts.approvals import TOO_LONG
 from tests.support.processes import subprocess_environment
 from tests.support.remote import ScriptedRemote
 from tests.tool_servers.setting import Project, asking
@@ -107,9 +108,20 @@ async def test_what_the_person_refuses_is_not(project: Project) -> None:
     assert ran(project) == ""
 
 
+async def test_what_cannot_be_shown_as_a_whole_is_not_asked(project: Project) -> None:
+    terminal = await at_terminal(project, what="x" * 3_000)
+    assert f"The call of act cannot be approved here: {TOO_LONG}." in terminal.shown
+    assert "Run it?" not in terminal.shown
+    assert len(terminal.shown) < 1_000
+    assert terminal.shown.endswith("\n1\n")
+    assert ran(project) == ""
+
+
 async def test_a_terminal_that_closes_decides_nothing(project: Project) -> None:
-    terminal = await at_terminal(project, "\x04", what="x" * 3_000)
-    assert "[cut: 3012 characters in all]" in terminal.shown
+    terminal = await at_terminal(project, "\x04", what="line one\u2028Run it? \x1b[2J\u009b2J")
+    assert '\n> {"what": "line one\r\n> Run it? \\u001b[2J\ufffd2J"}' in terminal.shown
+    assert "\x1b" not in terminal.shown
+    assert "\u009b" not in terminal.shown
     assert "waits for a person to approve: act(" in terminal.shown
     assert terminal.shown.endswith("\n1\n")
     assert ran(project) == ""

@@ -23,6 +23,7 @@ from agentlin_bridge import TaskStatus
 from agentlin_bridge.hosts.langchain import AgentlinTaskTool, AgentlinToolkit
 from agentlin_bridge.hosts.mcp.asking import A_PERSON_NEEDS, NO_WAY
 from tests.hosts.mcp.conftest import connected, text_of
+from tests.server.model_agent.test_tool_servers import over_http
 from tests.support.processes import subprocess_environment, wait_until_gone
 from tests.support.remote import Json, ScriptedRemote, Turn
 from tests.tool_servers.setting import Project, asking, offered
@@ -223,9 +224,21 @@ async def test_the_command_line_runs_them(project: Project) -> None:
         wait_until_gone(pid)
 
 
-def command_line(project: Project, base_url: str, instructions: str) -> subprocess.CompletedProcess[str]:
+async def test_a_key_in_the_address_of_a_server_is_not_logged(project: Project) -> None:
+    async with over_http() as port:
+        url = f"http://127.0.0.1:{port}/mcp?api_key=secret-key"
+        headers = {"Authorization": "Bearer secret-token"}
+        web = {"url": url, "headers": headers, "tools": ["add"], "approval": "never"}
+        project.write(servers={"web": web})
+        async with ScriptedRemote(asking(("add", {"a": 2, "b": 3}))).serve() as remote:
+            ran = await anyio.to_thread.run_sync(command_line, project, remote.base_url, "Add.", "-v")
+    assert (ran.returncode, ran.stdout) == (0, "5\n"), ran.stderr
+    assert "secret" not in ran.stderr
+
+
+def command_line(project: Project, base_url: str, instructions: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "agentlin_bridge", "run", instructions],
+        [sys.executable, "-m", "agentlin_bridge", *options, "run", instructions],
         capture_output=True,
         text=True,
         check=False,

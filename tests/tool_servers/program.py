@@ -128,6 +128,12 @@ def tell() -> str:
     raise MCPError(-32000, f"refused for {os.environ.get('TOKEN', '')} at https://me:pass@example.org/x?key=1")
 
 
+@server.tool(annotations=READS)
+def refuse() -> str:
+    """Call the request invalid."""
+    raise MCPError(-32600, "no such account")
+
+
 if __name__ == "__main__":
     note(f"start {os.getpid()} {os.environ.get('TOKEN', '')}")
     server.run("stdio")

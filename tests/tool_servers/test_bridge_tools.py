@@ -80,6 +80,25 @@ async def test_two_servers_with_the_same_tool_are_an_error_that_names_both(proje
         await run(answers)
 
 
+async def test_of_two_tools_of_one_name_that_come_to_light_later_the_first_is_offered(
+    project: Project, run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = {"command": sys.executable, "args": [str(BARE), str(project.notes)]}
+    listed = {**bare, "tools": ["swap"]}
+    project.write(servers={"one": bare, "two": bare, "three": listed}, commands={"quit": ECHO})
+    task, remote = await run(answers)
+    sources = task.metadata["bridge_tools"]
+    assert sources == {
+        "quit": "the command 'quit'",
+        "first": "the tool server 'one'",
+        "liar": "the tool server 'one'",
+        "swap": "the tool server 'three'",
+    }
+    assert sorted(offered(remote.posts[0])) == sorted(sources)
+    said = "'first' of the tool server 'two' is left out: the tool server 'one' has a tool of that name. Next: under"
+    assert said in caplog.text
+
+
 async def test_a_prefix_keeps_them_apart(project: Project, run: Any) -> None:
     servers = {"one": project.server(tools=["look"]), "two": project.server(tools=["look"], prefix="two-")}
     project.write(servers=servers)
@@ -219,6 +238,22 @@ async def test_a_task_does_not_wait_long_for_a_server(
     _, remote = await run(answers)
     assert offered(remote.posts[0]) == []
     assert "the tool server slow is not up after 0.3 seconds. Tasks go on without its tools." in caplog.text
+
+
+async def test_one_start_of_a_server_is_waited_for_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = {"command": sys.executable, "args": ["-c", "import sys; sys.stdin.read()"], "start_timeout": 2}
+    project.write(servers={"slow": silent})
+    async with ScriptedRemote(answers).serve() as remote:
+        for name, value in project.settings(remote.base_url).items():
+            monkeypatch.setenv(name, value)
+        with anyio.fail_after(60):
+            async with TaskBridge.from_env() as bridge:
+                await bridge.run("Do it.")
+                began = anyio.current_time()
+                for _ in range(6):
+                    await bridge.run("Do it.")
+    # Were it waited for by each, that would be 12 seconds.
+    assert anyio.current_time() - began < 10
 
 
 async def test_what_waits_for_a_person_waits_also_while_the_server_is_down(
@@ -390,6 +425,28 @@ async def test_servers_of_a_host_file_and_what_is_said_about_them(project: Proje
     assert task.answer == "a is empty"
     assert sorted(offered(remote.posts[0])) == ["add", "my_look"]
     assert len(project.pids) == 2
+
+
+@pytest.mark.parametrize("reference", ["${workspaceFolder}", "${input:key}", "${NO_SUCH}"])
+async def test_a_server_of_a_host_file_that_only_the_host_can_start_is_left_out(
+    project: Project, run: Any, reference: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("workspaceFolder", raising=False)
+    monkeypatch.delenv("NO_SUCH", raising=False)
+    odd = {"command": "odd", "env": {"KEY": reference, "OTHER": "hidden"}}
+    content = {"mcpServers": {"odd": odd, "files": project.server()}}
+    (project.directory / "host.json").write_text(json.dumps(content), encoding="utf-8")
+    project.write(host_file="host.json", servers={"files": {"tools": ["look"]}})
+    _, remote = await run(answers)
+    assert offered(remote.posts[0]) == ["look"]
+    assert "the MCP server 'odd' of" in caplog.text
+    assert "is left out: client_tools.servers.odd.env.KEY refers to" in caplog.text
+    assert "Next: describe it under [client_tools.servers]" in caplog.text
+    assert "hidden" not in caplog.text
+    for asked_for in ({"host_servers": ["odd"]}, {"servers": {"odd": {"prefix": "a"}}}):
+        project.write(host_file="host.json", **asked_for)
+        with pytest.raises(ConfigurationError, match=r"servers\.odd\.env\.KEY refers to"):
+            await run(answers)
 
 
 def test_the_mcp_extra_is_needed_for_servers_only(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,17 @@ async def test_a_long_output_is_cut_and_says_so() -> None:
     assert await said(python("print('x' * 1_000_000)")) == "x" * 1_000 + cut
 
 
+async def test_of_a_secret_across_the_cut_nothing_is_left() -> None:
+    for shift in range(1, 12):
+        code = f"import sys; sys.stderr.write('secret-token' * 3 + '.' * {2_000 - shift} + 'why'); sys.exit(1)"
+        text = await said(python(code))
+        assert text.endswith("..why")
+        assert "token" not in text
+        assert set(text.partition("\n")[2]) <= set("[.]why")
+    code = "import sys; sys.stderr.write('secret-token' * 1_000); sys.exit(1)"
+    assert set((await said(python(code))).partition("\n")[2]) == set("[.]")
+
+
 async def test_of_long_errors_the_end_is_kept() -> None:
     text = await said(python("import sys; sys.stderr.write('x' * 100_000 + 'why'); sys.exit(1)"))
     assert text.endswith("xxxwhy")

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import io
 import logging
+import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
 import pytest
+import uvicorn
 from mcp.client import Client
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from agentlin_bridge.tool_servers import connection
 from agentlin_bridge.tool_servers.connection import Terms, ToolServerConnection, ToolServerDown
 from agentlin_bridge.tool_servers.description import Reach
 from agentlin_bridge.tool_servers.discretion import Discretion
 from tests.support.processes import wait_until_gone
+from tests.support.replay import listening
+from tests.tool_servers.bare import answer as bare_answer
 from tests.tool_servers.setting import Project
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +98,66 @@ async def test_an_answer_that_breaks_its_schema_is_an_error_and_the_connection_s
 async def test_an_error_of_the_protocol_tells_no_secret(project: Project) -> None:
     async with connected(program(project, TOKEN="secret-token")) as made:
         assert await said(made, "tell") == "ERROR tell failed: refused for [...] at https://example.org"
+
+
+async def test_a_tool_that_calls_a_request_invalid_does_not_end_the_connection(project: Project) -> None:
+    async with connected(program(project)) as made:
+        assert await said(made, "refuse") == "ERROR refuse failed: no such account"
+        assert await said(made, "look", path="a") == "a is empty"
+    assert len(project.pids) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        {"code": -32600, "message": "Session not found"},
+        {"code": -32001, "message": "Session not found"},
+    ],
+)
+async def test_a_session_the_server_has_forgotten_is_begun_anew(error: Any) -> None:
+    async with forgetful(error) as (url, sessions), connected(Reach(url=url)) as made:
+        assert await said(made, "first") == "first done"
+        sessions.clear()
+        assert "broke while it ran first. It may or may not" in await said(made, "first")
+        assert await said(made, "first") == "first done"
+        assert await said(made, "refuse") == "ERROR refuse failed: no such account"
+        assert len(sessions) == 1
+
+
+@asynccontextmanager
+async def forgetful(error: Any) -> AsyncIterator[tuple[str, set[str]]]:
+    """An MCP server of 2025 over HTTP, and the sessions it knows; it may be made to forget them."""
+    sessions: set[str] = set()
+
+    async def answer(request: Request) -> Response:
+        if request.method != "POST":
+            return Response(status_code=405)
+        message = await request.json()
+        method, params = message["method"], message.get("params") or {}
+        headers: dict[str, str] = {}
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message.get("id")}
+        if method == "initialize":
+            headers["mcp-session-id"] = uuid4().hex
+            sessions.add(headers["mcp-session-id"])
+        elif method != "server/discover" and request.headers.get("mcp-session-id") not in sessions:
+            return JSONResponse({**reply, "error": error}, 404) if error else Response(status_code=404)
+        if "id" not in message:
+            return Response(status_code=202)
+        if params.get("name") == "refuse":
+            return JSONResponse({**reply, "error": {"code": -32600, "message": "no such account"}})
+        if (result := bare_answer(method, params)) is None:
+            return JSONResponse({**reply, "error": {"code": -32601, "message": "no such method"}})
+        if method == "tools/list" and "nextCursor" not in result:
+            result = {"tools": [*result["tools"], {"name": "refuse", "inputSchema": {"type": "object"}}]}
+        return JSONResponse({**reply, "result": result}, headers=headers)
+
+    app = Starlette(routes=[Route("/mcp", answer, methods=["GET", "POST", "DELETE"])])
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1))
+    server.capture_signals = nullcontext  # type: ignore[assignment,method-assign]  # pytest has its own handlers
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with listening(server, listener):
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", sessions
 
 
 async def test_progress_does_not_prolong_a_call(project: Project) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mcp_types import ToolAnnotations
 from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from agentlin_bridge.database import _engine, database_url
 from agentlin_bridge.errors import ConfigurationError
 from agentlin_bridge.tool_servers.approval import is_repeatable, needs_approval
 from agentlin_bridge.tool_servers.description import Policy
 from agentlin_bridge.tool_servers.discretion import Discretion
 from agentlin_bridge.tool_servers.variables import Variables
+from tests.delegation.ledger.sample import transaction
 
 
 def test_variables_are_filled_in_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +75,15 @@ def test_only_what_reads_may_be_run_again() -> None:
     assert is_repeatable(ToolAnnotations(read_only_hint=True))
     assert not is_repeatable(ToolAnnotations(idempotent_hint=True))
     assert not is_repeatable(None)
+
+
+def test_what_a_database_refuses_is_named_without_its_values(tmp_path: Path) -> None:
+    with pytest.raises(DBAPIError) as caught, transaction(tmp_path / "ledger") as connection:
+        connection.execute(text("INSERT INTO no_such_table VALUES (:told)"), {"told": "a secret"})
+    assert "no_such_table" in str(caught.value)
+    assert "a secret" not in str(caught.value)
+
+
+def test_nor_are_they_told_by_an_engine_for_postgresql() -> None:
+    engine = _engine(database_url("postgresql://nobody@127.0.0.1:1/none"), None, None)
+    assert engine.hide_parameters

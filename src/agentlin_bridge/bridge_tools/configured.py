@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from agentlin_bridge.tool_servers.description import CommandEntry, Reach, Server
 from agentlin_bridge.tool_servers.discretion import Discretion
 from agentlin_bridge.tool_servers.host_file import read_host_file
 from agentlin_bridge.tool_servers.variables import Variables
+
+logger = logging.getLogger(__name__)
 
 _NOTES_CHARS = 200
 """Room in a result for what is said about it."""
@@ -59,13 +62,33 @@ def configured_tools(config: Described, *, taken: Mapping[str, str], result_char
         MissingExtraError: it needs what is not installed.
     """
     room = max(1, result_chars - _NOTES_CHARS)
-    servers = [_server(name, entry, reach, room) for name, (entry, reach) in _reached(config).items()]
+    servers = list(_servers(config, room))
     commands = [command_tool(name, entry, room) for name, entry in config.tool_commands.items()]
     if servers:
         require_extra("mcp")
     if not servers and not commands:
         return None
     return BridgeTools(servers, commands, taken)
+
+
+def _servers(config: Described, result_chars: int) -> Iterator[ServerTools]:
+    asked_for = {*config.tool_servers, *(config.host_servers or ())}
+    for name, (entry, reach) in _reached(config).items():
+        try:
+            server = _server(name, entry, reach, result_chars)
+        except ConfigurationError as error:
+            # What stands in a host's file is written for the host, which may fill in more than we can.
+            if name in asked_for:
+                raise
+            logger.warning(
+                "the MCP server %r of %s is left out: %s Next: describe it under [client_tools.servers], or list "
+                "those that are wanted in host_servers",
+                name,
+                config.host_file,
+                error.message,
+            )
+        else:
+            yield server
 
 
 def _reached(config: Described) -> dict[str, tuple[ServerEntry, Reach]]:

@@ -49,6 +49,12 @@ class ServerTools:
         self._connection: ToolServerConnection | None = None
         self._made: tuple[Mapping[str, Tool], dict[str, ClientTool]] = ({}, {})
         self._is_missed = False
+        self._waited_for: object | None = None
+
+    @property
+    def known_names(self) -> frozenset[str]:
+        """The names of its tools as far as the configuration lists them."""
+        return frozenset(self._named(tool) for tool in self._entry.tools or ())
 
     @property
     def is_owned(self) -> bool:
@@ -78,15 +84,19 @@ class ServerTools:
             self._connection.close()
 
     async def offered(self) -> Mapping[str, ClientTool]:
-        """Its tools; none, with a warning, while it is down."""
+        """Its tools; none, with a warning, while it is down. A start is waited for in vain only once."""
         from agentlin_bridge.tool_servers.connection import ToolServerDown  # noqa: PLC0415  # slow
 
+        assert self._connection is not None  # noqa: S101  (begun by now)
+        if (start := self._connection.start) is not None and start is self._waited_for:
+            return {}
         problem = f"the tool server {self._name} is not up after {self._entry.start_timeout:g} seconds"
         try:
             with anyio.move_on_after(self._entry.start_timeout):
                 tools = await self._tools(PATIENCE_OF_TASKS)
                 self._is_missed = False
                 return tools
+            self._waited_for = self._connection.start
         except ToolServerDown as error:
             problem = str(error)
         if not self._is_missed:

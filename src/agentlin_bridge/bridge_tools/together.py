@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from importlib import import_module
@@ -18,12 +19,26 @@ from agentlin_bridge.delegation.client_tools import ClientTool
 from agentlin_bridge.delegation.own_tools import OwnTool
 from agentlin_bridge.errors import ConfigurationError
 
+logger = logging.getLogger(__name__)
+
 CLOSING = 5.0
 """Seconds tool servers get to end by themselves."""
 
+_APART = "under [client_tools.servers], give the server a prefix, or name the tools it shall have"
+_NEXT = f"Next: {_APART}"
+
 
 class BridgeTools:
-    """The tools the bridge runs. Servers are started when a task first needs them, and end with the bridge."""
+    """The tools the bridge runs. Servers are started when a task first needs them, and end with the bridge.
+
+    Args:
+        servers: MCP servers; of two whose tools turn out to have one name, the first keeps it.
+        commands: go before servers.
+        taken: by name, whose the tools are that the bridge has besides.
+
+    Raises:
+        ConfigurationError: two tools that the configuration names have the same name.
+    """
 
     def __init__(
         self, servers: Iterable[ServerTools], commands: Iterable[CommandTool], taken: Mapping[str, str]
@@ -34,7 +49,8 @@ class BridgeTools:
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
         self._starting = anyio.Lock()
-        self._together({})
+        self._owners = self._checked()
+        self._left_out: set[tuple[str, str]] = set()
 
     async def __aenter__(self) -> Self:
         """Make ready to start servers."""
@@ -59,11 +75,7 @@ class BridgeTools:
         return source in self._servers or source in self._commands
 
     async def offered(self) -> Mapping[str, OwnTool]:
-        """What can be offered now. A server that is down has none, and the log says why.
-
-        Raises:
-            ConfigurationError: two tools have the same name.
-        """
+        """What can be offered now. A server that is down has none, and the log says why."""
         await self._ready()
         found: dict[str, Mapping[str, ClientTool]] = {}
 
@@ -82,20 +94,31 @@ class BridgeTools:
         await self._ready()
         return await self._servers[source].find(name)
 
-    def _together(self, of_servers: Mapping[str, Mapping[str, ClientTool]]) -> dict[str, OwnTool]:
-        together: dict[str, OwnTool] = {}
+    def _checked(self) -> dict[str, str]:
+        """Whose each name is, as far as the configuration tells."""
         owners = dict(self._taken)
-        of_commands = {source: {command.tool.name: command.tool} for source, command in self._commands.items()}
-        for source, tools in {**of_commands, **of_servers}.items():
-            for name, tool in tools.items():
+        named = [(source, {command.tool.name}) for source, command in self._commands.items()]
+        named += [(source, set(server.known_names)) for source, server in self._servers.items()]
+        for source, names in named:
+            for name in sorted(names):
                 if name in owners:
                     raise ConfigurationError(
                         f"Two tools are called {name!r}: one is of {owners[name]}, the other of {source}.",
-                        next_step="under [client_tools.servers], give the server a prefix, or name the tools it shall "
-                        "have; a command can be called otherwise",
+                        next_step=f"{_APART}; a command can be called otherwise",
                     )
                 owners[name] = source
-                together[name] = OwnTool(source, tool)
+        return owners
+
+    def _together(self, of_servers: Mapping[str, Mapping[str, ClientTool]]) -> dict[str, OwnTool]:
+        together = {command.tool.name: OwnTool(source, command.tool) for source, command in self._commands.items()}
+        owners = dict(self._owners)
+        for source, tools in of_servers.items():
+            for name, tool in tools.items():
+                if (owner := owners.setdefault(name, source)) == source:
+                    together[name] = OwnTool(source, tool)
+                elif (name, source) not in self._left_out:
+                    self._left_out.add((name, source))
+                    logger.warning("%r of %s is left out: %s has a tool of that name. %s", name, source, owner, _NEXT)
         return together
 
     async def _ready(self) -> None:

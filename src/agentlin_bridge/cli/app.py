@@ -15,6 +15,16 @@ import typer
 
 from agentlin_bridge.errors import BridgeError
 
+_TELL_URLS = {
+    "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "httpcore2": logging.WARNING,
+    "mcp": logging.WARNING,
+    "mcp.client.streamable_http": logging.ERROR,
+}
+"""Loggers that would tell URLs, of which a query may hold a key, or ids of sessions; and from where on they do not."""
+
 app = typer.Typer(
     name="agentlin-bridge",
     help="Delegate subtasks to Agentlin agents, and answer the tool calls they send back.",
@@ -41,6 +51,8 @@ def root(
     """Logging is set up here: everything the program logs goes to stderr."""
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    for name, discreet in _TELL_URLS.items():
+        logging.getLogger(name).setLevel(discreet)
     if show_version:
         typer.echo(version("agentlin-bridge"))
         raise typer.Exit

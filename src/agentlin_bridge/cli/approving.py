@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import anyio
 
 from agentlin_bridge import TaskBridge
-from agentlin_bridge.hosts.text import inert, one_line
+from agentlin_bridge.hosts.approvals import TOO_LONG, shown_arguments
+from agentlin_bridge.hosts.text import one_line
 from agentlin_bridge.task import PendingCall, Task, ToolResult
-
-ARGUMENTS_CHARS = 2_000
 
 
 def unapproved(task: Task) -> list[PendingCall]:
@@ -25,9 +24,18 @@ def can_ask() -> bool:
 
 
 async def settle(bridge: TaskBridge, task_id: str, calls: Sequence[PendingCall]) -> bool:
-    """Ask about each call and do what the person says; whether everything was decided."""
-    for call in calls:
-        answer = await _answer(call)
+    """Ask about each call and do what the person says; whether everything was decided.
+
+    Nothing is asked if one of them cannot be shown as a whole.
+    """
+    shown = [shown_arguments(call) for call in calls]
+    for call, arguments in zip(calls, shown, strict=True):
+        if arguments is None:
+            sys.stderr.write(f"The call of {one_line(call.name, 100)} cannot be approved here: {TOO_LONG}.\n")
+    if None in shown:
+        return False
+    for call, arguments in zip(calls, shown, strict=True):
+        answer = await _answer(call, str(arguments))
         if answer is None:
             return False
         if answer:
@@ -38,11 +46,8 @@ async def settle(bridge: TaskBridge, task_id: str, calls: Sequence[PendingCall])
     return True
 
 
-async def _answer(call: PendingCall) -> bool | None:
+async def _answer(call: PendingCall, shown: str) -> bool | None:
     """Yes or no; None if the terminal was closed."""
-    shown = inert(call.arguments[:ARGUMENTS_CHARS])
-    if len(call.arguments) > ARGUMENTS_CHARS:
-        shown += f" [cut: {len(call.arguments)} characters in all]"
     sys.stderr.write(
         f"The remote agent wants to run the tool {one_line(call.name, 100)} here, with the arguments:\n{shown}\n"
     )

@@ -10,7 +10,8 @@ import anyio
 from agentlin_bridge import TaskBridge
 from agentlin_bridge.cli.approving import can_ask, settle, unapproved
 from agentlin_bridge.cli.tools import load_tool
-from agentlin_bridge.task import Task, TaskStatus
+from agentlin_bridge.hosts.text import inert, one_line
+from agentlin_bridge.task import PendingCall, Task, TaskStatus
 
 
 def run_task(
@@ -57,14 +58,18 @@ async def _approved(bridge: TaskBridge, task: Task, timeout: float | None) -> Ta
 
 def _what_now(task: Task) -> str:
     if task.error is not None:
-        return f"task {task.id} {task.status.value}: {task.error.message}"
+        return f"task {task.id} {task.status.value}: {inert(task.error.message)}"
     if waiting := unapproved(task):
-        calls = ", ".join(f"{call.name}({call.arguments})" for call in waiting)
+        calls = _in_short(waiting)
         return (
             f"task {task.id} waits for a person to approve: {calls}. Next: run it at a terminal, which asks, or set "
             "the tool's approval under [client_tools]"
         )
     if task.pending:
-        calls = ", ".join(f"{call.name}({call.arguments})" for call in task.pending)
+        calls = _in_short(task.pending)
         return f"task {task.id} waits for tools that were not given: {calls}. Next: run it again with --tool"
     return f"task {task.id} is {task.status.value}. Next: agentlin-bridge tasks show {task.id}"
+
+
+def _in_short(calls: Iterable[PendingCall]) -> str:
+    return ", ".join(f"{one_line(call.name, 100)}({one_line(call.arguments, 200)})" for call in calls)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agentlin_bridge.hosts.text import inert
 from agentlin_bridge.task import Task
 from agentlin_bridge.wiring import build_bridge
 
@@ -46,9 +47,9 @@ def show_task(task_id: str, *, as_json: bool) -> None:
         sys.stdout.write(task.model_dump_json(indent=2) + "\n")
         return
     lines = [f"{task.id}  {task.status.value}  created {task.created_at.isoformat(timespec='seconds')}"]
-    lines += [f"waits for {call.call_id}: {call.name}({call.arguments})" for call in task.pending]
+    lines += [f"waits for {inert(call.call_id)}: {inert(call.name)}({inert(call.arguments)})" for call in task.pending]
     if task.error is not None:
-        lines.append(f"error {task.error.code}: {task.error.message}")
+        lines.append(f"error {task.error.code}: {inert(task.error.message)}")
     if task.answer is not None:
         lines += ["", task.answer]
     sys.stdout.write("\n".join(lines) + "\n")

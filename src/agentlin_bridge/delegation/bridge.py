@@ -175,6 +175,8 @@ class TaskBridge:
     ) -> Task:
         """Delegate a task and return at once. The arguments are those of `TaskRequest`.
 
+        Cancelled before the task is on record, it creates none; later, it still returns it.
+
         Raises:
             InvalidRequestError: the arguments cannot be used; nothing was created.
             RequestConflict: the request_id has created a task with other arguments.
@@ -199,9 +201,12 @@ class TaskBridge:
         new = await self._engine.equipped(new)
         if new.continue_task is not None:
             new = await self._continuing(new, new.continue_task)
-        record, _ = await self._engine.ledger.write(writing.create_task, new, owner=self._engine.ledger.instance)
-        self._engine.carry_on(record, tools)
-        return await self._engine.view(record)
+        # Cancelled now, nobody would know the task's id.
+        with anyio.CancelScope(shield=True):
+            record, _ = await self._engine.ledger.write(writing.create_task, new, owner=self._engine.ledger.instance)
+            self._engine.carry_on(record, tools)
+            task: Task = await self._engine.view(record)
+        return task
 
     async def _continuing(self, new: NewTask, earlier_id: str) -> NewTask:
         earlier = await self._engine.load(self._origin, earlier_id)

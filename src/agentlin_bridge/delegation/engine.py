@@ -114,11 +114,7 @@ class Engine:
             await self._stack.aclose()
 
     async def equipped(self, new: NewTask) -> NewTask:
-        """A new task with the tools that are run here, beside those it has: a host's tool goes before one of that name.
-
-        Raises:
-            ConfigurationError: two of them have the same name.
-        """
+        """A new task with the tools run here, beside those it has: a host's tool goes before one of that name."""
         backend = self.backends.having(new)
         if self._own is None or backend is None or not backend.capabilities.client_tools:
             return new

@@ -31,11 +31,7 @@ class OwnTools(AbstractAsyncContextManager[Any], Protocol):
     """Where they come from. Entering it starts nothing yet."""
 
     async def offered(self) -> Mapping[str, OwnTool]:
-        """What can be offered now, by name; what has to be started for it is.
-
-        Raises:
-            ConfigurationError: two have the same name.
-        """
+        """What can be offered now, by name; what has to be started for it is."""
         ...
 
     async def find(self, name: str, source: str) -> ClientTool:

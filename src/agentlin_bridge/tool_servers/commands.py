@@ -64,7 +64,7 @@ class Command:
             return ToolResult.error(
                 f"{self.name} cannot be started: {self.discretion(_reason(error))}. It was not run."
             )
-        output, errors = _Kept(self.result_chars * 4), _Kept(_STDERR_BYTES, newest=True)
+        output, errors = _Kept(self.result_chars * 4), _Kept(_STDERR_BYTES + self.discretion.longest, newest=True)
         try:
             with anyio.move_on_after(self.timeout) as patience:
                 await _talk(process, arguments.encode(errors="replace"), output, errors)
@@ -85,7 +85,11 @@ class Command:
         if status == 0:
             return ToolResult(content=[TextContentItem(text=text)])
         how = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
-        said = self.discretion.masked(errors.text).strip()
+        said = self.discretion.masked(errors.text)
+        if errors.lost:
+            # It may begin with the rest of a secret, which cannot be known as one.
+            said = said[self.discretion.longest :]
+        said = said.strip()
         return ToolResult.error("\n".join(part for part in (f"{self.name} {how}.", said, text) if part))
 
 

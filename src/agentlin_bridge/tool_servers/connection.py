@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import anyio
@@ -17,7 +18,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT, Tool, ToolListChangedNotification
+from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND, REQUEST_TIMEOUT, Tool, ToolListChangedNotification
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from agentlin_bridge.task import ToolResult
@@ -34,6 +35,7 @@ STEADY = 60.0
 
 _MOST_PAGES = 50
 _HTTP_TIMEOUT = 30.0
+_SESSION_ID = "mcp-session-id"
 _CLOSED = "Connection closed"
 """What the SDK says with its code for that; servers use the same code for errors of their own."""
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, httpx2.TransportError, OSError)
@@ -77,6 +79,7 @@ class _Link:
         client: while it is up.
         tools: by the names they are called here.
         is_stale: whether the server may have other tools meanwhile.
+        is_forgotten: whether the server has said, in HTTP's terms, that it does not know this session.
         problem: why it is over.
     """
 
@@ -86,6 +89,7 @@ class _Link:
     client: Client | None = None
     tools: Mapping[str, Tool] = field(default_factory=dict)
     is_stale: bool = False
+    is_forgotten: bool = False
     problem: str = ""
 
 
@@ -124,6 +128,11 @@ class ToolServerConnection:
             task_status.started()
             async for link in asked:
                 await self._live(link)
+
+    @property
+    def start(self) -> object | None:
+        """The start that is under way, each another object; None while none is."""
+        return None if self._link is None or self._link.settled.is_set() else self._link
 
     def close(self) -> None:
         """Let the owner end."""
@@ -173,7 +182,7 @@ class ToolServerConnection:
 
     def _failed(self, link: _Link, name: str, error: Exception) -> ToolResult:
         """What went wrong; where it is the connection, that is over."""
-        if isinstance(error, MCPError) and not _is_over(error):
+        if isinstance(error, MCPError) and not _is_over(link, error):
             if error.code == REQUEST_TIMEOUT:
                 return self._too_slow(name)
             return ToolResult.error(f"{name} failed: {self._told(error.message)}")
@@ -264,10 +273,17 @@ class ToolServerConnection:
             if isinstance(message, ToolListChangedNotification):
                 link.is_stale = True
 
+        async def notice(response: httpx2.Response) -> None:
+            # The error that comes with it is the server's own, so only this tells it from one of a tool.
+            request = response.request
+            if response.status_code == HTTPStatus.NOT_FOUND and request.method == "POST":
+                link.is_forgotten = link.is_forgotten or _SESSION_ID in request.headers
+
         headers = {name: value.get_secret_value() for name, value in self._reach.headers.items()}
         read = self._terms.timeout + self._terms.start_timeout
         timeout = httpx2.Timeout(_HTTP_TIMEOUT, read=read)
-        async with httpx2.AsyncClient(headers=headers, timeout=timeout) as http:
+        hooks = {"response": [notice]}
+        async with httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks=hooks) as http:
             transport = (
                 streamable_http_client(self._reach.url or "", http_client=http)
                 if self._reach.command is None
@@ -333,9 +349,11 @@ class ToolServerConnection:
         return f"{type(error).__name__}: {self._told(str(error))}"
 
 
-def _is_over(error: MCPError) -> bool:
+def _is_over(link: _Link, error: MCPError) -> bool:
     """Whether an error means that the connection, or its session, is no more."""
-    return error.code == INVALID_REQUEST or (error.code == CONNECTION_CLOSED and error.message == _CLOSED)
+    if link.is_forgotten and error.code != METHOD_NOT_FOUND:
+        return True
+    return error.code == CONNECTION_CLOSED and error.message == _CLOSED
 
 
 def _ask(owner: MemoryObjectSendStream[_Link]) -> _Link:

@@ -26,6 +26,11 @@ class Discretion:
         """A text on one short line, without secrets; of URLs only the host."""
         return shortened(_URL.sub(r"\1\2", self.masked(text)[:_READ]))
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest secret: of a text that has lost its beginning, so many may be the rest of one."""
+        return max((len(secret.encode(errors="replace")) for secret in self._secrets), default=0)
+
     def masked(self, text: str) -> str:
         """A text without secrets."""
         for secret in self._secrets:

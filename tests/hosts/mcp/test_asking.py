@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 import pytest
 from mcp import Client
+from mcp.server import request_state
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
@@ -23,6 +26,7 @@ from mcp_types import (
 
 from agentlin_bridge import TaskBridge
 from agentlin_bridge.delegation.client_tools import ClientTool
+from agentlin_bridge.hosts.approvals import TOO_LONG
 from agentlin_bridge.hosts.mcp import asking, attending
 from agentlin_bridge.hosts.mcp.server import build_server
 from tests.hosts.mcp.conftest import Fields, Host, Hosting, text_of
@@ -258,6 +262,52 @@ async def test_a_person_approves_or_refuses(
     (asked,) = person.asked
     assert "run the tool act here" in asked.message
     assert '> {"what": "sail\\n\\u001b[2J"}' in asked.message
+
+
+def acting_with(arguments: str) -> Callable[[Json], Turn]:
+    def agent(body: Json) -> Turn:
+        results = results_of(body)
+        return Turn([message(results["a1"])] if results else [{**call("a1", "act", {}), "arguments": arguments}])
+
+    return agent
+
+
+@ERAS
+async def test_a_person_is_shown_what_runs_and_not_what_is_written(meeting: Meeting, mode: str) -> None:
+    acts, person = Acts(), Person(accept())
+    hidden = '{"what": "sail",' + " " * 3_000 + '"what": "wreck"}'
+    async with meeting(acting_with(hidden), mode, person, acts.tool()) as (host, _):
+        await host.ask("create_task", instructions="Act.")
+
+    assert acts.runs == ["wreck"]
+    assert person.asked[0].message.endswith(':\n> {"what": "wreck"}')
+
+
+@ERAS
+async def test_what_cannot_be_shown_as_a_whole_is_not_asked(meeting: Meeting, mode: str) -> None:
+    acts, person = Acts(), Person(accept())
+    long = '{"what": "sail' + "." * 2_000 + '"}'
+    async with meeting(acting_with(long), mode, person, acts.tool()) as (host, _):
+        pending = undecided(await host.call("create_task", instructions="Act."), TOO_LONG)
+
+    assert pending["status"] == "input-required"
+    assert person.asked == []
+    assert acts.runs == []
+
+
+@ERAS
+async def test_a_person_may_think_for_a_day(meeting: Meeting, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    real = time.time
+
+    class Thinks(Person):
+        async def __call__(self, context: Any, params: Any) -> ElicitResult | ErrorData:
+            later = SimpleNamespace(time=lambda: real() + 24 * 3600)
+            monkeypatch.setattr(request_state, "time", later)
+            return await super().__call__(context, params)
+
+    async with meeting(asks, mode, Thinks(accept("The neap tide."))) as (host, _):
+        done = await host.ask("create_task", instructions="Ask the user.")
+    assert done["answer"] == "The neap tide."
 
 
 @ERAS

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from agentlin_bridge.hosts.mcp.cancelling import says_timeout
 from tests.hosts.mcp.conftest import Gated, Host, Hosting
 from tests.hosts.mcp.wire import Wire, wire
 from tests.support.remote import ScriptedRemote, Turn, call, message, results_of
+from tests.tool_servers.setting import Project
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +93,27 @@ async def test_a_cancelled_submit_cancels_its_task(tmp_path: Path) -> None:
             await interrupt(server, server.last_id, None)
             assert (await the_task(server, wait_seconds=20))["status"] == "canceled"
         gate.set()
+
+
+@pytest.mark.parametrize("modern", [True, False])
+async def test_a_call_cancelled_while_a_tool_server_starts_creates_nothing(
+    gated_settings: dict[str, str], gated: Gated, tmp_path: Path, modern: bool
+) -> None:
+    project = Project(tmp_path)
+    silent = "import sys; open(sys.argv[1], 'a').write('up\\n'); sys.stdin.read()"
+    started = {"command": sys.executable, "args": ["-c", silent, str(project.notes)], "start_timeout": 3}
+    project.write(servers={"slow": started})
+    async with wire({**gated_settings, **project.settings(gated.base_url)}, tmp_path, modern=modern) as server:
+        await server.greet()
+        await server.start("create_task", instructions="Not this.")
+        await anyio.to_thread.run_sync(project.wait_until_noted, "up")
+        await interrupt(server, server.last_id, None)
+        # It waits for the server as long as the first would have.
+        second = await server.call("create_task", instructions="This.", wait_seconds=0)
+        (task,) = (await server.call("list_tasks"))["tasks"]
+        assert task["task_id"] == second["task_id"]
+        await gated.posted.wait()
+    assert len(gated.posts) == 1
 
 
 async def test_a_host_that_cancels_and_leaves_meant_it(

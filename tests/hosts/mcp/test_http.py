@@ -5,16 +5,19 @@ from __future__ import annotations
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from agentlin_bridge.errors import BridgeError
+from agentlin_bridge.errors import BridgeError, ConfigurationError
+from agentlin_bridge.hosts.mcp import http as http_server
 from agentlin_bridge.hosts.mcp.principals import Principals
+from agentlin_bridge.hosts.mcp.web import OpenRequests
 from tests.hosts.mcp.conftest import READ_FILE, Gated
-from tests.hosts.mcp.web import ALICE, BOB, TOKENS, by_hand, command, hosted, web
+from tests.hosts.mcp.web import ALICE, BOB, TOKENS, by_hand, command, hosted, listening, web
 from tests.support.processes import subprocess_environment
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +111,7 @@ async def test_names_given_by_setting_are_accepted(gated_settings: dict[str, str
         ([], {"AGENTLIN_BRIDGE_MCP_TOKENS": '{"a": "short"}'}, "The token of 'a' in AGENTLIN_BRIDGE_MCP_TOKENS"),
         ([], {"AGENTLIN_BRIDGE_MCP_TOKENS": '{"a b": "0123456789abcdef"}'}, "'a b' in AGENTLIN_BRIDGE_MCP_TOKENS"),
         ([], {"AGENTLIN_BRIDGE_MCP_TOKENS": f'{{"a": "{BOB}", "b": "{BOB}"}}'}, "have the same token"),
+        ([], {"AGENTLIN_BRIDGE_MCP_TOKENS": TOKENS.replace('alice"', 'local"')}, "is called 'local' and has others"),
         ([], {"AGENTLIN_BRIDGE_MCP_TOKENS": BOB}, "mcp_tokens"),
         ([], {"AGENTLIN_BRIDGE_MCP_KEYS": '["tooshort"]'}, "is shorter than 32 bytes"),
     ],
@@ -213,6 +217,36 @@ async def test_a_closed_response_ends_only_the_wait(
         gated.gate.set()
         done = await client.ask("retrieve_task", task_id=task["task_id"], wait_seconds=20)
         assert done["answer"] == "done"
+
+
+async def test_a_second_signal_ends_it_at_once(embedded: dict[str, str], tmp_path: Path) -> None:
+    # What is cut off may show in the log.
+    async with listening(command("--port", "0"), embedded, tmp_path) as server:
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        async with await anyio.connect_tcp("127.0.0.1", port) as slow:
+            # A request that never becomes whole; the server is reading it once it asks for the rest.
+            lines = ["POST /mcp HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: application/json, text/event-stream"]
+            lines += ["Content-Type: application/json", "Content-Length: 100", "Expect: 100-continue", "", ""]
+            await slow.send("\r\n".join(lines).encode())
+            assert b" 100 " in await slow.receive()
+            server.process.send_signal(signal.SIGINT)
+            assert await server.ended(within=30) == 0
+    assert "leaving at once" in server.stderr
+
+
+def test_a_server_that_cannot_start_says_so(
+    embedded: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    for name, value in embedded.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(http_server, "build_app", lambda *_, **__: (fails, OpenRequests(fails)))
+    with caplog.at_level("INFO"), pytest.raises(ConfigurationError, match="could not start"):
+        http_server.serve_http(http_server.Address("127.0.0.1", 0, "/mcp"))
+    assert "serving MCP" not in caplog.text
 
 
 def test_a_request_without_a_principal_is_nobodys() -> None:

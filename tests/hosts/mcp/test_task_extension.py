@@ -222,6 +222,22 @@ async def test_a_question_that_comes_soon_is_asked_by_the_call_itself(server: We
         assert [one["call_id"] for one in again["structuredContent"]["tool_calls"]] == ["u", "h"]
 
 
+async def test_an_answer_to_what_is_completed_changes_nothing(client: ByHand, slow: Slow) -> None:
+    slow.ask = [call("u", "ask_user", {"question": "Which tide?"})]
+    params = {"taskId": (await client.call("create_task", instructions="Ask."))["taskId"]}
+    slow.asking.set()
+    person = replace(client, capabilities=HAS_A_PERSON)
+    (key,) = (await looked_at(person, params["taskId"], "input_required"))["inputRequests"]
+    # This client has no person: to it the call is over, and its model has the question.
+    completed = (await client.request("tasks/get", params))["result"]["structuredContent"]
+    response = {key: {"action": "accept", "content": {"answer": "neap"}}}
+    await person.request("tasks/update", {**params, "inputResponses": response})
+
+    found = await replace(client, capabilities={}).ask("retrieve_task", task_id=completed["task_id"])
+    assert found["status"] == "input-required"
+    assert [one["call_id"] for one in found["tool_calls"]] == ["u"]
+
+
 async def test_nobody_else_finds_it(server: Web, client: ByHand) -> None:
     created = await client.call("create_task", instructions="Take long.")
     task_id = created["taskId"]

@@ -420,7 +420,7 @@ def bury(connection: Connection, task_id: str) -> None:
         error=None,
     )
     connection.execute(update(rounds).where(rounds.c.task_id == task_id).values(output=[]))
-    connection.execute(update(calls).where(calls.c.task_id == task_id).values(arguments="{}", result=None))
+    connection.execute(update(calls).where(calls.c.task_id == task_id).values(arguments="{}", edited=None, result=None))
 
 
 def note(connection: Connection, backend: str, learned: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 
 from agentlin_bridge.delegation.bridge import TaskBridge
 from agentlin_bridge.errors import AlreadyAnswered, UnknownCall
-from agentlin_bridge.hosts.text import inert, one_line
+from agentlin_bridge.hosts.approvals import TOO_LONG, cited, shown_arguments
+from agentlin_bridge.hosts.text import one_line
 from agentlin_bridge.task import PendingCall, Task, ToolCallItem, ToolResult
 
 A_PERSON_NEEDS = 1.0
 """Seconds: a decline that comes faster is the host's own, which then asked nobody."""
 QUESTION_CHARS = 2_000
-"""Characters of a remote agent's text in one question."""
+"""Characters of a remote agent's question; an approval shows all, or is not asked for."""
 
 ASK_USER: dict[str, Any] = {
     "name": "ask_user",
@@ -65,16 +66,21 @@ class Question:
     key: str
 
     @property
+    def unaskable(self) -> str:
+        """Why no person can decide it from what could be shown; empty if one can."""
+        return TOO_LONG if self.call.approval_required and shown_arguments(self.call) is None else ""
+
+    @property
     def request(self) -> ElicitRequestFormParams:
         """What the person reads and fills in."""
         if self.call.approval_required:
             message = (
                 f"A remote agent wants to run the tool {one_line(self.call.name, 100)} here. Accepting runs it, "
-                f"declining refuses it. The arguments, as that agent wrote them:\n{_cited(self.call.arguments)}"
+                f"declining refuses it. The arguments, which that agent chose:\n{shown_arguments(self.call)}"
             )
             return ElicitRequestFormParams(message=message, requested_schema=_APPROVAL_FORM)
         asked = json.loads(self.call.arguments)["question"]
-        message = f"A remote agent that works on a task of yours asks (its own words):\n{_cited(asked)}"
+        message = f"A remote agent that works on a task of yours asks (its own words):\n{_cited_in_part(asked)}"
         return ElicitRequestFormParams(message=message, requested_schema=_ANSWER_FORM)
 
     @property
@@ -90,6 +96,16 @@ def questions(task: Task) -> Iterator[Question]:
             yield Question(task.id, call, _key(task, call))
 
 
+def open_questions(task: Task, undecided: Collection[str]) -> list[Question]:
+    """What a person can be asked now.
+
+    Args:
+        task: the task.
+        undecided: keys of questions that were asked and not decided.
+    """
+    return [question for question in questions(task) if question.key not in undecided and not question.unaskable]
+
+
 def is_for_the_user(task: Task, call: PendingCall) -> bool:
     """Whether a call is one of our `ask_user`."""
     return call.name == ASK_USER["name"] and bool(task.metadata.get("asks_user"))
@@ -101,11 +117,10 @@ def _key(task: Task, call: PendingCall) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
-def _cited(text: str) -> str:
-    lines = inert(text[:QUESTION_CHARS]).splitlines() or [""]
+def _cited_in_part(text: str) -> str:
     if len(text) > QUESTION_CHARS:
-        lines.append(f"[cut: {len(text)} characters in all]")
-    return "\n".join(f"> {line}" for line in lines)
+        text = f"{text[:QUESTION_CHARS]}\n[cut: {len(text)} characters in all]"
+    return cited(text)
 
 
 async def settle(bridge: TaskBridge, question: Question, result: ElicitResult, took: float) -> str:

@@ -53,7 +53,7 @@ class _Attending:
             task = await self._hear(task, self._before)
         while True:
             task = await self._waiting.wait(task)
-            open_ = [question for question in asking.questions(task) if question.key not in self._undecided]
+            open_ = asking.open_questions(task, self._undecided)
             if not open_ or not self._waiting.left or not shows_forms(self._ctx.client_capabilities):
                 break
             if self._ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
@@ -127,7 +127,7 @@ def remarks_on(task: Task, undecided: Mapping[str, str], *, can_ask: bool) -> di
     """
     remarks = {}
     for question in asking.questions(task):
-        why = undecided.get(question.key) or ("" if can_ask else asking.NO_WAY)
+        why = undecided.get(question.key) or question.unaskable or ("" if can_ask else asking.NO_WAY)
         what = "" if question.call.approval_required else asking.FOR_THE_USER
         if remark := "; ".join(part for part in (why, what) if part):
             remarks[question.call.call_id] = remark

@@ -6,8 +6,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,7 +52,7 @@ class Address:
 
 
 def serve_http(where: Address, client_tools: Sequence[ClientTool] = ()) -> None:
-    """Serve MCP over HTTP until SIGINT or SIGTERM comes; tasks go on without it.
+    """Serve MCP over HTTP until SIGINT or SIGTERM comes; tasks go on without it. A second signal ends it at once.
 
     Args:
         where: the address and the path.
@@ -96,7 +96,10 @@ def serve_http(where: Address, client_tools: Sequence[ClientTool] = ()) -> None:
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=LISTENERS_GRACE,
         )
-        anyio.run(_serve, _Server(config, f"{url_of(listener)}{where.path}"), listener, waits, requests)
+        http = _Server(config, f"{url_of(listener)}{where.path}")
+        anyio.run(_serve, http, listener, waits, requests)
+        if not http.started:
+            raise ConfigurationError("The server could not start.", next_step="see what it logged before this line")
 
 
 class _Server(uvicorn.Server):
@@ -105,8 +108,13 @@ class _Server(uvicorn.Server):
         self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        logger.info("serving MCP at %s", self._url)
+        # Depending on its version, uvicorn exits or returns when the application does not start.
+        with suppress(SystemExit):
+            await super().startup(sockets)
+        if self.started:
+            logger.info("serving MCP at %s", self._url)
+        else:
+            self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -131,8 +139,17 @@ async def _leave_on_signal(server: _Server, waits: Waits, requests: OpenRequests
         number = await anext(signals)
         logger.info("leaving; the tasks go on")
         waits.end()
-        with anyio.move_on_after(GRACE):
-            await requests.answered()
-        # Streams that only listen watch for this one.
-        server.handle_exit(number, None)
-        await anyio.sleep_forever()
+        async with anyio.create_task_group() as group:
+            group.start_soon(_force_on_signal, server, signals)
+            with anyio.move_on_after(GRACE):
+                await requests.answered()
+            # Streams that only listen watch for this one.
+            server.handle_exit(number, None)
+
+
+async def _force_on_signal(server: _Server, signals: AsyncIterator[signal.Signals]) -> None:
+    number = await anext(signals)
+    logger.info("leaving at once")
+    server.force_exit = True
+    server.handle_exit(number, None)
+    await anyio.sleep_forever()

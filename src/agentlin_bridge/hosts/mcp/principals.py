@@ -27,7 +27,8 @@ class Principals:
         tokens: the token of each principal; with none, everybody is `local`.
 
     Raises:
-        ConfigurationError: a name or a token cannot be used, or two tokens are the same.
+        ConfigurationError: a name or a token cannot be used, two tokens are the same, or one of several principals is
+            called `local`.
     """
 
     def __init__(self, tokens: Mapping[str, SecretStr] | None = None) -> None:
@@ -35,6 +36,12 @@ class Principals:
         for name, secret in (tokens or {}).items():
             token = secret.get_secret_value()
             _check(name, token)
+            if name == LOCAL and len(tokens or {}) > 1:
+                # It may take over what it finds remotely: any task of the others that the ledger does not know.
+                raise ConfigurationError(
+                    f"A principal in AGENTLIN_BRIDGE_MCP_TOKENS is called {LOCAL!r} and has others beside it.",
+                    next_step="give it another name; `local` is the principal of a bridge that serves nobody else",
+                )
             if self._digests.setdefault(_digest(token), name) != name:
                 raise ConfigurationError(
                     "Two principals in AGENTLIN_BRIDGE_MCP_TOKENS have the same token.",

@@ -26,7 +26,7 @@ from agentlin_bridge.hosts.mcp.prompts import add_prompts
 from agentlin_bridge.hosts.mcp.resources import add_resources
 from agentlin_bridge.hosts.mcp.results import ERROR_CHARS, TaskResults
 from agentlin_bridge.hosts.mcp.serving import Serving
-from agentlin_bridge.hosts.mcp.task_extension import SOON, TasksExtension
+from agentlin_bridge.hosts.mcp.task_extension import LIFETIME, SOON, TasksExtension
 from agentlin_bridge.hosts.mcp.tools import all_tools, cancelable
 from agentlin_bridge.hosts.text import one_line
 from agentlin_bridge.settings import Config
@@ -66,7 +66,7 @@ def build_server(
     Raises:
         ConfigurationError: no bridge can be made, or a key cannot be used.
     """
-    security = _sealing(keys) if keys else None
+    security = _sealing(keys)
     bridge = make_bridge()
     config = config or Config()
     prefix = config.mcp.prefix
@@ -130,7 +130,9 @@ class _Server(MCPServer[Serving]):
 
 def _sealing(keys: Sequence[SecretStr]) -> RequestStateSecurity:
     try:
-        return RequestStateSecurity(keys=[key.get_secret_value() for key in keys])
+        if not keys:
+            return RequestStateSecurity.ephemeral(ttl=LIFETIME)
+        return RequestStateSecurity(keys=[key.get_secret_value() for key in keys], ttl=LIFETIME)
     except ValueError as error:
         raise ConfigurationError(
             "A key in AGENTLIN_BRIDGE_MCP_KEYS is shorter than 32 bytes, or stands there twice.",

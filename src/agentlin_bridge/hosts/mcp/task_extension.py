@@ -46,7 +46,8 @@ TASKS = "io.modelcontextprotocol/tasks"
 SOON = 2.0
 """Seconds a call waits itself, so that what is quick needs no polling."""
 LIFETIME = 48 * 3600
-"""Seconds an MCP task can be asked about: as long as a task takes by default, and a day more."""
+"""Seconds an MCP task can be asked about, and a person can think about a question: as long as a task takes by
+default, and a day more."""
 POLL_EVERY = 1.0
 """Seconds clients are asked to leave between two looks."""
 
@@ -104,7 +105,7 @@ class _Found:
     @property
     def questions(self) -> list[Question]:
         """What a person has still to decide."""
-        return [question for question in asking.questions(self.task) if question.key not in self.undecided]
+        return asking.open_questions(self.task, self.undecided)
 
 
 class TasksExtension(Extension):
@@ -166,6 +167,8 @@ class TasksExtension(Extension):
 
     async def _update(self, ctx: RawCtx, params: UpdateParams) -> HandlerResult:
         found = await _find(ctx, params.task_id)
+        if found.completed:
+            return {}
         answered = [question for question in found.questions if question.key in params.input_responses]
         results = [(question, _elicited(params.input_responses[question.key])) for question in answered]
         for question, result in results:

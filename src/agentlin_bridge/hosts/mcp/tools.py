@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any
 
-import anyio
 import anyio.lowlevel
 from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import Field, WithJsonSchema
@@ -70,19 +69,18 @@ async def create_task(
         serving(ctx).config,
         is_possible=bridge.capabilities_of(agent or None).client_tools,
     )
-    # Cancelled now, nobody would know the task's id.
-    with anyio.CancelScope(shield=True):
-        task = await bridge.create(
-            instructions,
-            client_tools=tools,
-            attachments=[item if isinstance(item, str) else content_item(item) for item in attachments or []],
-            agent=agent or None,
-            continue_task=continue_task or None,
-            output_schema=output_schema,
-            request_id=request_id or None,
-            metadata=metadata,
-        )
-        serving(ctx).calls.concerns(ctx.request_context, task.id)
+    task = await bridge.create(
+        instructions,
+        client_tools=tools,
+        attachments=[item if isinstance(item, str) else content_item(item) for item in attachments or []],
+        agent=agent or None,
+        continue_task=continue_task or None,
+        output_schema=output_schema,
+        request_id=request_id or None,
+        metadata=metadata,
+    )
+    # Nothing is awaited in between: a cancellation finds either no task, or this one.
+    serving(ctx).calls.concerns(ctx.request_context, task.id)
     await anyio.lowlevel.checkpoint_if_cancelled()
     return await attend(ctx, bridge, task, wait_seconds)
 
