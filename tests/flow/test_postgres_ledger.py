@@ -345,8 +345,10 @@ async def test_a_process_whose_connections_are_cut_goes_on(placing: Any) -> None
             while not connection.execute(again, (one.instance,)).fetchall():
                 await anyio.lowlevel.checkpoint()
         gate.set()
-        assert (await one.answer(waiting))["answer"] == "did it"
+        # In the moment of the cut the other may have taken one for dead: then its wait ends early, and is repeated.
+        await one.answer(waiting)
         await other.answer(looking)
-        assert (await other.do("wait", task.id)).answer == "did it"
+        for bridge in (one, other):
+            assert (await bridge.do("wait", task.id)).answer == "did it"
         assert place.acts == ["it"]
         assert place.sent_once()

@@ -28,12 +28,24 @@ GIVE_UP = 300.0
 """Seconds in which a task has to end, whatever happens to the servers."""
 
 
+_given: set[int] = set()
+
+
+def _unused_port() -> int:
+    """A port that no other server of these tests has: one that was only looked at may be given out again."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port: int = taken.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
 class CrashServer:
     """One place where a server runs, dies and is started again, always on the same port."""
 
     def __init__(self, database: str, journal: Path, workers: int = 1) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
+        self.port = _unused_port()
         self._arguments = [database, str(self.port), str(journal), str(workers)]
         self._log = journal.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None

@@ -29,7 +29,7 @@ from agentlin_bridge.server.ownership import owning
 from agentlin_bridge.server.records.store import Store
 from agentlin_bridge.server.state_file import remove_state, write_state
 from agentlin_bridge.server.web.app import VERSION, create_app
-from agentlin_bridge.server.web.sending import SendingProtocol
+from agentlin_bridge.server.web.sending import SendingProtocol, limit_unsent
 from agentlin_bridge.server.workers import run_workers
 
 logger = logging.getLogger(__name__)
@@ -244,7 +244,9 @@ def _withdraw(options: ServeOptions) -> None:
 
 def _listen(options: ServeOptions) -> socket.socket:
     is_guarded = options.api_key is not None or bool(options.keys)
-    return bound(options.host, options.port, guard="a key", is_guarded=is_guarded, next_step="set a key")
+    listener = bound(options.host, options.port, guard="a key", is_guarded=is_guarded, next_step="set a key")
+    limit_unsent(listener)
+    return listener
 
 
 def _base_url(listener: socket.socket) -> str:
